@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Arithmetic on sizes, alignments and addresses. Casts between pointers and integers live here and
+// nowhere else.
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+namespace strata::detail {
+
+/// What operator new aligns to: 16 bytes on the machines of today.
+inline constexpr std::size_t max_align = alignof(std::max_align_t);
+
+/// No request above this can be met; below it, sizes may be rounded up without overflow.
+inline constexpr std::size_t max_request_bytes = std::numeric_limits<std::size_t>::max() / 2 - 4096;
+
+constexpr bool is_power_of_two(std::size_t n) noexcept {
+    return n != 0 && (n & (n - 1)) == 0;
+}
+
+/// Requires: `alignment` is a power of two, and n + alignment does not overflow.
+constexpr std::size_t align_up(std::size_t n, std::size_t alignment) noexcept {
+    return (n + alignment - 1) & ~(alignment - 1);
+}
+constexpr std::size_t align_down(std::size_t n, std::size_t alignment) noexcept {
+    return n & ~(alignment - 1);
+}
+
+inline std::uintptr_t address_of(void const* p) noexcept {
+    return reinterpret_cast<std::uintptr_t>(p);
+}
+inline bool is_aligned(void const* p, std::size_t alignment) noexcept {
+    return (address_of(p) & (alignment - 1)) == 0;
+}
+
+/// Returns: bytes from `from` to `to`; wraps to a huge value when `to` lies below `from`, so that
+/// one unsigned compare tests for a range.
+inline std::size_t offset_between(void const* from, void const* to) noexcept {
+    return address_of(to) - address_of(from);
+}
+
+inline std::byte* as_bytes(void* p) noexcept {
+    return static_cast<std::byte*>(p);
+}
+inline std::byte const* as_bytes(void const* p) noexcept {
+    return static_cast<std::byte const*>(p);
+}
+
+} // namespace strata::detail

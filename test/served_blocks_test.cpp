@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSL-1.0
+#define BOOST_TEST_MODULE served_blocks
+#include <boost/test/unit_test.hpp>
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include <strata/detail/served_blocks.hpp>
+
+#include "support/counting_upstream.hpp"
+
+using strata::misuse_kind;
+using strata::detail::served_blocks;
+using strata::test::counting_upstream;
+
+BOOST_AUTO_TEST_SUITE(served_blocks_promises)
+
+BOOST_AUTO_TEST_CASE(constructor_does_not_touch_upstream) {
+    counting_upstream upstream;
+    served_blocks const served{&upstream};
+    BOOST_TEST(upstream.allocations() == 0u);
+    BOOST_TEST(served.footprint_bytes() == 0u);
+    BOOST_TEST((served.diagnose(&upstream, 1, 1) == misuse_kind::foreign_pointer));
+}
+
+BOOST_AUTO_TEST_CASE(every_block_returns_with_its_triple) {
+    counting_upstream upstream;
+    {
+        served_blocks served{&upstream};
+        std::vector<void*> blocks;
+        for (std::size_t i = 0; i < 200; ++i)
+            blocks.push_back(served.allocate(i, std::size_t{1} << i % 13));
+        BOOST_TEST(served.blocks() == 200u);
+        BOOST_TEST(served.footprint_bytes() == upstream.live_bytes());
+        BOOST_TEST(served.check_invariants());
+        for (std::size_t i = 0; i < 200; i += 2)
+            BOOST_TEST(!served.deallocate(blocks[i], i, std::size_t{1} << i % 13));
+        BOOST_TEST(served.blocks() == 100u);
+        BOOST_TEST(served.check_invariants());
+    }
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(wrong_calls_are_named_and_change_nothing) {
+    counting_upstream upstream;
+    served_blocks served{&upstream};
+    void* const p = served.allocate(100, 32);
+    BOOST_TEST((served.deallocate(p, 99, 32) == misuse_kind::size_mismatch));
+    BOOST_TEST((served.deallocate(p, 100, 16) == misuse_kind::alignment_mismatch));
+    int local = 0;
+    BOOST_TEST((served.deallocate(&local, 100, 32) == misuse_kind::foreign_pointer));
+    BOOST_TEST(served.blocks() == 1u);
+    BOOST_TEST(!served.deallocate(p, 100, 32));
+    BOOST_TEST((served.deallocate(p, 100, 32) == misuse_kind::double_free));
+    BOOST_TEST(upstream.mismatches() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(impossible_requests_throw_before_upstream_is_asked) {
+    counting_upstream upstream;
+    served_blocks served{&upstream};
+    std::size_t const most = std::numeric_limits<std::size_t>::max();
+    for (std::size_t bytes : {most, most - 1, most - 15, most / 2 + 1})
+        BOOST_CHECK_THROW(static_cast<void>(served.allocate(bytes, 8)), std::bad_alloc);
+    BOOST_CHECK_THROW(static_cast<void>(served.allocate(8, 24)), std::invalid_argument);
+    BOOST_TEST(upstream.allocations() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(failure_at_nth_upstream_call_leaves_state_unchanged) {
+    for (std::size_t calls = 0; calls < 12; ++calls) {
+        counting_upstream upstream;
+        served_blocks served{&upstream};
+        upstream.fail_after(calls);
+        std::size_t got = 0;
+        std::size_t held = 0;
+        try {
+            for (; got < 100; ++got) {
+                held = upstream.live_bytes();
+                static_cast<void>(served.allocate(64, 8));
+            }
+        } catch (std::bad_alloc const&) {
+        }
+        BOOST_TEST(served.blocks() == got);
+        BOOST_TEST(upstream.live_bytes() == held);
+        BOOST_TEST(served.check_invariants());
+        served.release();
+        BOOST_TEST(upstream.settled());
+    }
+}
+
+BOOST_AUTO_TEST_CASE(address_order_and_trim) {
+    counting_upstream upstream;
+    served_blocks served{&upstream};
+    std::array<void*, 50> blocks{};
+    for (void*& p : blocks)
+        p = served.allocate(48, 16);
+    {
+        auto const sorted = served.in_address_order();
+        BOOST_TEST(sorted.size() == blocks.size());
+        for (std::size_t i = 1; i < sorted.size(); ++i)
+            BOOST_TEST(sorted[i - 1].address < sorted[i].address);
+        auto rest = strata::detail::visit_below(sorted, sorted[20].address, [](auto const&) {});
+        BOOST_TEST(rest.size() == 30u);
+    }
+    BOOST_TEST(served.trim() == 0u);
+    for (void* p : blocks)
+        BOOST_TEST(!served.deallocate(p, 48, 16));
+    BOOST_TEST(served.trim() > 0u);
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
