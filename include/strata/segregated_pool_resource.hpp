@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// segregated_pool_resource: many sizes, each from a pool of its own, in constant time; it grows.
+//
+// A request is rounded up to a size class. Each class carves its blocks from slabs; a slab knows
+// out of band which of its blocks are live, so that live blocks carry no header and every free is
+// checked. Requests above the largest class go upstream one by one.
+//
+//   lookup ──► class 0 (8 B)   current ──► slab    serving ──► slab ⇄ slab        slab.hpp
+//              class 1 (16 B)  current ──► slab    serving ──► …
+//              …                              ▲                 ▲
+//              slab source: chunks from upstream, empty slabs   │              slab_source.hpp
+//              served blocks: what upstream served one by one ──┘           served_blocks.hpp
+//
+//   I1  a class's current slab is the one it allocates from; its serving list holds all others
+//       that have a free block. A full slab is in no list, its class finds it when a block returns.
+//   I2  an address belongs to the slab that the slab source finds for it, or to the served blocks,
+//       or to nobody. A pointer is read only after it was found to be a live block.
+//
+// Cost: allocate and deallocate O(1); overhead 1/64 of a slab for bits and 64 bytes for its record;
+// upstream calls: one a chunk. Choose it for many blocks of mixed small sizes; for one size and a
+// hard bound fixed_block_resource is leaner, for a fixed region best_fit_resource packs tighter.
+//
+// Source: Bonwick, "The slab allocator: an object-caching kernel memory allocator", USENIX 1994.
+
+#include <array>
+#include <cstddef>
+#include <memory_resource>
+#include <optional>
+#include <span>
+
+#include <strata/detail/served_blocks.hpp>
+#include <strata/detail/size_classes.hpp>
+#include <strata/detail/slab.hpp>
+#include <strata/detail/slab_source.hpp>
+#include <strata/resource.hpp>
+
+namespace strata {
+
+/// The block sizes that the documented pools have: each twice the one before, 8 to 512 bytes.
+inline constexpr std::array<std::size_t, 7> power_of_two_sizes{8, 16, 32, 64, 128, 256, 512};
+
+/// All sizes in bytes; 0 means the default.
+struct segregated_pool_options {
+    /// Sizes of the classes, 1 to 32768 each, rounded up to multiples of 8 (above 1 KiB of 128), 64
+    /// at most; those above largest_block_bytes are left out. Empty: a list with at most 20 %
+    /// internal fragmentation above 64 bytes. Read by the constructor, not kept.
+    std::span<std::size_t const> block_sizes{};
+    /// Larger requests go upstream. Default 512, or the largest of block_sizes; at most 32 KiB.
+    std::size_t largest_block_bytes = 0;
+    /// Rounded up to a power of two of 4 KiB to 1 MiB. Default 64 KiB.
+    std::size_t slab_bytes = 0;
+    /// Default 4 KiB, which is the least.
+    std::size_t first_chunk_bytes = 0;
+    /// Default 1 MiB; at least first_chunk_bytes.
+    std::size_t largest_chunk_bytes = 0;
+    /// Sends every request upstream, for hunting with other tools: the manager is off. The
+    /// environment variable STRATA_FORCE_UPSTREAM does the same for all pools of a program.
+    bool pass_through = false;
+};
+
+class segregated_pool_resource final : public resource {
+  public:
+    /// Null upstream stands for new_delete_resource(). Does not touch upstream.
+    /// Throws: invalid_argument when block_sizes or largest_block_bytes are out of range.
+    explicit segregated_pool_resource(segregated_pool_options const& options,
+                                      std::pmr::memory_resource* upstream = nullptr);
+    explicit segregated_pool_resource(std::pmr::memory_resource* upstream)
+        : segregated_pool_resource(segregated_pool_options{}, upstream) {}
+    segregated_pool_resource() : segregated_pool_resource(segregated_pool_options{}) {}
+    ~segregated_pool_resource() override = default; // its parts give everything back
+
+    /// Returns: the options in effect; block_sizes points into this resource.
+    [[nodiscard]] segregated_pool_options options() const noexcept;
+
+    // std's calls, for holders of the concrete type without a virtual call.
+    [[nodiscard]] void* allocate(std::size_t bytes, std::size_t alignment = detail::max_align) {
+        return do_allocate(bytes, alignment);
+    }
+    void deallocate(void* p, std::size_t bytes, std::size_t alignment = detail::max_align) {
+        do_deallocate(p, bytes, alignment);
+    }
+
+  private:
+    using slab = detail::slab;
+
+    /// Throws: what upstream throws. Complexity: O(1), upstream calls 0 amortised, 3 worst.
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        if (bytes < pooled_end_ && alignment <= detail::size_classes::table_alignment) {
+            std::size_t const c = classes_.of(bytes, alignment);
+            if (void* const p = current_[c]->pop()) {
+                requested_bytes_ += bytes;
+                return p;
+            }
+        }
+        return allocate_slow(bytes, alignment);
+    }
+
+    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+        if (auto const wrong = do_try_deallocate(p, bytes, alignment)) [[unlikely]]
+            refuse(*wrong, p, bytes, alignment);
+    }
+
+    /// Complexity: O(1). Its class's current slab is the likely owner of a block.
+    std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
+                                                 std::size_t alignment) override {
+        if (bytes >= pooled_end_ || alignment > detail::size_classes::table_alignment)
+            return deallocate_slow(p, bytes, alignment);
+        std::size_t const c = classes_.of(bytes, alignment);
+        slab* s = current_[c];
+        if (!s->holds(p)) {
+            s = source_.find(p);
+            if (s == nullptr || s->state == detail::slab_state::empty || s->size_class != c)
+                return deallocate_slow(p, bytes, alignment);
+        }
+        if (!s->push(p)) [[unlikely]]
+            return diagnose(p, bytes, alignment);
+        requested_bytes_ -= bytes;
+        if (s->count == 0)
+            returned_last(s);
+        return std::nullopt;
+    }
+
+    bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes,
+                       std::size_t alignment) override;
+    std::optional<misuse_kind> do_diagnose(void const* p, std::size_t bytes,
+                                           std::size_t alignment) const override;
+    bool do_owns(void const* p) const override { return source_.find(p) != nullptr; }
+    std::size_t do_good_size(std::size_t bytes, std::size_t alignment) const override;
+    void do_release() override;
+    std::size_t do_trim() override;
+    statistics do_stats() const override;
+    void do_visit_blocks(block_visitor f) const override;
+    bool do_check_invariants() const override;
+    std::pmr::memory_resource* do_upstream_resource() const override { return served_.upstream(); }
+    char const* do_name() const noexcept override { return "segregated_pool_resource"; }
+
+    void* allocate_slow(std::size_t bytes, std::size_t alignment);
+    std::optional<misuse_kind> deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
+    void refuse(misuse_kind kind, void* p, std::size_t bytes, std::size_t alignment) const;
+    [[nodiscard]] std::size_t class_of(std::size_t bytes, std::size_t alignment) const noexcept;
+    [[nodiscard]] bool checked_class(std::size_t c) const;
+    void serve_from_next_slab(std::size_t c);
+    void returned_last(slab* s) noexcept;
+    void forget_slabs() noexcept;
+
+    std::array<slab*, detail::size_classes::most_classes + 1> current_; // never null, see no_slab
+    std::size_t pooled_end_;          // requests below it are pooled
+    std::size_t requested_bytes_ = 0; // of live pooled blocks
+    detail::size_classes classes_;
+    std::array<detail::slab_list, detail::size_classes::most_classes> serving_{};
+    detail::served_blocks served_;
+    detail::slab_source source_;
+};
+
+} // namespace strata

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: BSL-1.0
+#define BOOST_TEST_MODULE segregated_pool
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <list>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include <strata/segregated_pool_resource.hpp>
+
+#include "support/counting_upstream.hpp"
+#include "support/misuse_recorder.hpp"
+#include "support/seed.hpp"
+
+using strata::misuse_kind;
+using strata::segregated_pool_options;
+using strata::segregated_pool_resource;
+using strata::test::counting_upstream;
+using strata::test::misuse_recorder;
+
+namespace {
+
+constexpr std::size_t kib = 1024;
+
+// Slabs of 4 KiB: the rare paths (full slab, next slab, empty chunk) run all the time.
+segregated_pool_options tiny_slabs() {
+    segregated_pool_options options;
+    options.slab_bytes = 4 * kib;
+    options.largest_chunk_bytes = 8 * kib;
+    return options;
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_SUITE(segregated_pool)
+
+BOOST_AUTO_TEST_CASE(constructor_does_not_touch_upstream) {
+    counting_upstream upstream;
+    segregated_pool_resource const pool{&upstream};
+    BOOST_TEST(upstream.allocations() == 0u);
+    BOOST_TEST((pool.stats() == strata::statistics{}));
+}
+
+BOOST_AUTO_TEST_CASE(options_report_what_is_in_effect) {
+    segregated_pool_resource const pool;
+    BOOST_TEST(pool.options().largest_block_bytes == 512u);
+    BOOST_TEST(pool.options().slab_bytes == 64 * kib);
+    BOOST_TEST(pool.options().block_sizes.front() == 8u);
+    BOOST_TEST(pool.options().block_sizes.back() == 512u);
+
+    std::size_t const sizes[] = {100, 20, 3000};
+    segregated_pool_options options;
+    options.block_sizes = sizes;
+    segregated_pool_resource const mine{options};
+    auto const effective = mine.options().block_sizes;
+    std::vector<std::size_t> const expected{24, 104, 3072};
+    BOOST_TEST(std::vector<std::size_t>(effective.begin(), effective.end()) == expected);
+    BOOST_TEST(mine.good_size(1) == 3072u); // the default alignment is 16: 24 and 104 are not
+    BOOST_TEST(mine.good_size(1, 8) == 24u);
+    BOOST_TEST(mine.good_size(3001, 8) == 3072u);
+    BOOST_TEST(mine.good_size(3073, 8) == 3073u);
+}
+
+BOOST_AUTO_TEST_CASE(options_out_of_range_are_refused) {
+    std::size_t const zero[] = {16, 0};
+    std::size_t const large[] = {16, 33 * kib};
+    std::vector<std::size_t> many;
+    for (std::size_t i = 1; i <= 66; ++i)
+        many.push_back(8 * i);
+    for (std::span<std::size_t const> sizes :
+         {std::span<std::size_t const>{zero}, std::span<std::size_t const>{large},
+          std::span<std::size_t const>{many}}) {
+        segregated_pool_options options;
+        options.block_sizes = sizes;
+        BOOST_CHECK_THROW(segregated_pool_resource{options}, std::invalid_argument);
+    }
+    segregated_pool_options options;
+    options.largest_block_bytes = 32 * kib + 1;
+    BOOST_CHECK_THROW(segregated_pool_resource{options}, std::invalid_argument);
+}
+
+BOOST_AUTO_TEST_CASE(documented_sizes_are_a_preset) {
+    segregated_pool_options options;
+    options.block_sizes = strata::power_of_two_sizes;
+    segregated_pool_resource const pool{options};
+    for (std::size_t bytes = 1; bytes <= 512; ++bytes)
+        BOOST_TEST(pool.good_size(bytes, 1) == std::max<std::size_t>(8, std::bit_ceil(bytes)));
+}
+
+BOOST_AUTO_TEST_CASE(default_classes_waste_at_most_a_fifth) {
+    segregated_pool_options options;
+    options.largest_block_bytes = 32 * kib;
+    segregated_pool_resource const pool{options};
+    for (std::size_t bytes = 1; bytes <= 8 * kib; ++bytes) {
+        std::size_t const block = pool.good_size(bytes, 8);
+        BOOST_REQUIRE(block >= bytes);
+        BOOST_REQUIRE(block - bytes <= std::max<std::size_t>(7, block / 5 + 128 * (bytes > kib)));
+    }
+}
+
+BOOST_AUTO_TEST_CASE(every_size_and_alignment_is_served_and_freed) {
+    counting_upstream upstream;
+    segregated_pool_options options;
+    options.largest_block_bytes = 4 * kib;
+    segregated_pool_resource pool{options, &upstream};
+    for (std::size_t alignment = 1; alignment <= 8 * kib; alignment *= 2) {
+        for (std::size_t bytes = 0; bytes <= 5 * kib; bytes += bytes < 600 ? 1 : 97) {
+            void* const p = pool.allocate(bytes, alignment);
+            BOOST_REQUIRE(strata::detail::is_aligned(p, alignment));
+            BOOST_REQUIRE(pool.good_size(bytes, alignment) >= bytes);
+            BOOST_REQUIRE(!pool.diagnose(p, bytes, alignment));
+            std::memset(p, 0x5a, bytes);
+            pool.deallocate(p, bytes, alignment);
+        }
+    }
+    BOOST_TEST(pool.stats().live_blocks == 0u);
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(no_alignment_but_a_power_of_two) {
+    segregated_pool_resource pool;
+    for (std::size_t alignment : {24u, 48u, 100u, 4097u})
+        BOOST_CHECK_THROW(static_cast<void>(pool.allocate(64, alignment)), std::invalid_argument);
+    BOOST_TEST((pool.stats() == strata::statistics{}));
+}
+
+BOOST_AUTO_TEST_CASE(a_small_pool_stays_small) {
+    for (std::size_t bytes : {16u, 24u, 40u, 64u, 128u}) {
+        counting_upstream upstream;
+        segregated_pool_resource pool{&upstream};
+        for (int i = 0; i < 20; ++i)
+            static_cast<void>(pool.allocate(bytes, 8));
+        BOOST_TEST(upstream.live_bytes() <= 8 * kib);
+        BOOST_TEST(pool.stats().footprint_bytes == upstream.live_bytes());
+    }
+}
+
+BOOST_AUTO_TEST_CASE(an_emptied_slab_hands_out_in_address_order) {
+    segregated_pool_resource pool;
+    std::vector<void*> blocks(200);
+    for (void*& p : blocks)
+        p = pool.allocate(64);
+    std::shuffle(blocks.begin(), blocks.end(), std::mt19937_64{7});
+    for (void* p : blocks)
+        pool.deallocate(p, 64);
+    void const* before = pool.allocate(64);
+    std::size_t ascending = 0;
+    for (int i = 1; i < 200; ++i) {
+        void const* const p = pool.allocate(64);
+        ascending += p == static_cast<std::byte const*>(before) + 64 ? 1u : 0u;
+        before = p;
+    }
+    BOOST_TEST(ascending >= 180u); // but at slab borders
+}
+
+BOOST_AUTO_TEST_CASE(an_empty_slab_serves_any_class) {
+    counting_upstream upstream;
+    segregated_pool_resource pool{tiny_slabs(), &upstream};
+    std::vector<void*> blocks;
+    for (std::size_t bytes : {16u, 48u, 256u, 512u, 80u}) {
+        for (int i = 0; i < 100; ++i)
+            blocks.push_back(pool.allocate(bytes));
+        std::size_t const held = upstream.live_bytes();
+        for (void* p : blocks)
+            pool.deallocate(p, bytes);
+        blocks.clear();
+        static_cast<void>(pool.trim());
+        BOOST_TEST(pool.stats().footprint_bytes == 0u);
+        BOOST_TEST(held < 80 * kib);
+    }
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(empty_chunks_go_back_but_one) {
+    counting_upstream upstream;
+    segregated_pool_resource pool{tiny_slabs(), &upstream};
+    std::vector<void*> blocks(10000);
+    for (void*& p : blocks)
+        p = pool.allocate(128);
+    std::size_t const peak = upstream.live_bytes();
+    for (void* p : blocks)
+        pool.deallocate(p, 128);
+    BOOST_TEST(peak > 10000u * 128u);
+    BOOST_TEST(upstream.live_bytes() < 64 * kib);
+    std::size_t const held = upstream.live_bytes();
+    BOOST_TEST(pool.trim() == held);
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(a_tide_of_work_settles) {
+    counting_upstream upstream;
+    segregated_pool_resource pool{tiny_slabs(), &upstream};
+    std::vector<void*> blocks(500);
+    auto const tide = [&] {
+        for (void*& p : blocks)
+            p = pool.allocate(128);
+        for (void* p : blocks)
+            pool.deallocate(p, 128);
+    };
+    for (int i = 0; i < 50; ++i)
+        tide();
+    std::size_t const calls = upstream.allocations();
+    for (int i = 0; i < 50; ++i)
+        tide();
+    BOOST_TEST(upstream.allocations() == calls);
+}
+
+BOOST_AUTO_TEST_CASE(chunks_shrink_to_what_upstream_can_give) {
+    // Room for one small chunk only: growth must not ask for more than is needed.
+    counting_upstream upstream;
+    segregated_pool_resource pool{&upstream};
+    static_cast<void>(pool.allocate(32));
+    upstream.fail_after(0);
+    std::size_t served = 1;
+    try {
+        for (;; ++served)
+            static_cast<void>(pool.allocate(32));
+    } catch (std::bad_alloc const&) {
+    }
+    BOOST_TEST(served >= 20u);
+    BOOST_TEST(pool.check_invariants());
+    BOOST_TEST(pool.stats().live_blocks == served);
+    upstream.never_fail();
+    static_cast<void>(pool.allocate(32));
+    BOOST_TEST(pool.stats().live_blocks == served + 1);
+}
+
+BOOST_AUTO_TEST_CASE(large_requests_go_upstream_one_by_one) {
+    counting_upstream upstream;
+    segregated_pool_resource pool{&upstream};
+    void* const p = pool.allocate(513, 8);
+    BOOST_TEST(!pool.owns(p));
+    BOOST_TEST(pool.stats().upstream_live_blocks == 1u);
+    BOOST_TEST(pool.stats().upstream_live_bytes == 513u);
+    pool.deallocate(p, 513, 8);
+    BOOST_TEST(pool.trim() > 0u);
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(pass_through_turns_the_manager_off) {
+    counting_upstream upstream;
+    segregated_pool_options options;
+    options.pass_through = true;
+    segregated_pool_resource pool{options, &upstream};
+    void* const p = pool.allocate(0);
+    void* const q = pool.allocate(40, 8);
+    BOOST_TEST(p != q);
+    BOOST_TEST(pool.stats().upstream_live_blocks == 2u);
+    pool.deallocate(p, 0);
+    pool.deallocate(q, 40, 8);
+    BOOST_TEST(pool.stats().live_blocks == 0u);
+
+    ::setenv("STRATA_FORCE_UPSTREAM", "1", 1);
+    segregated_pool_resource forced;
+    ::unsetenv("STRATA_FORCE_UPSTREAM");
+    BOOST_TEST(forced.options().pass_through);
+}
+
+BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
+    misuse_recorder recorder;
+    segregated_pool_resource pool;
+    segregated_pool_resource sibling;
+    void* const p = pool.allocate(48);
+    void* const q = pool.allocate(48);
+    void* const foreign = sibling.allocate(48);
+    pool.deallocate(q, 48);
+    auto const before = pool.stats();
+    auto const expect = [&](void* address, std::size_t bytes, misuse_kind kind) {
+        pool.deallocate(address, bytes);
+        auto const heard = recorder.take();
+        BOOST_REQUIRE(heard.size() == 1u);
+        BOOST_TEST((heard[0].kind == kind), strata::to_string(heard[0].kind));
+        BOOST_TEST(heard[0].address == address);
+        BOOST_TEST(heard[0].where == &pool);
+        BOOST_TEST((pool.stats() == before));
+    };
+    for (int i = 0; i < 1000; ++i)
+        expect(q, 48, misuse_kind::double_free);
+    for (std::size_t offset : {1u, 8u, 16u, 32u, 47u})
+        expect(static_cast<std::byte*>(p) + offset, 48, misuse_kind::misaligned_pointer);
+    expect(p, 49, misuse_kind::size_mismatch);
+    expect(p, 10, misuse_kind::size_mismatch);
+    expect(p, 100000, misuse_kind::size_mismatch);
+    expect(foreign, 48, misuse_kind::foreign_pointer);
+    static int a_static = 0;
+    int a_local = 0;
+    expect(&a_static, 48, misuse_kind::foreign_pointer);
+    expect(&a_local, 4096, misuse_kind::foreign_pointer);
+    pool.deallocate(nullptr, 48);
+    BOOST_TEST(recorder.take().empty());
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(reallocate_stays_within_a_class) {
+    segregated_pool_resource pool;
+    void* const p = pool.allocate(33);
+    std::memset(p, 7, 33);
+    BOOST_TEST(pool.try_resize(p, 33, 48));
+    BOOST_TEST(!pool.try_resize(p, 48, 49));
+    void* const q = pool.reallocate(p, 48, 200);
+    BOOST_TEST(q != p);
+    BOOST_TEST(static_cast<unsigned char*>(q)[32] == 7u);
+    pool.deallocate(q, 200);
+    BOOST_TEST(pool.stats().requested_bytes == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(random_operations_agree_with_a_model) {
+    struct block {
+        unsigned char* p;
+        std::size_t bytes;
+        std::size_t alignment;
+        unsigned char fill;
+    };
+    std::mt19937_64 random{strata::test::seed("segregated_pool model")};
+    auto const below = [&](std::size_t n) { return random() % n; };
+    counting_upstream upstream;
+    segregated_pool_resource pool{tiny_slabs(), &upstream};
+    std::vector<block> live;
+    auto const sound = [](block const& b) {
+        return std::all_of(b.p, b.p + b.bytes, [&](unsigned char c) { return c == b.fill; });
+    };
+    for (int step = 0; step < 20000; ++step) {
+        bool const grow = below(1000) < (step / 2500 % 2 == 0 ? 650u : 350u);
+        if (grow || live.empty()) {
+            std::size_t const bytes = below(std::size_t{2} << below(10));
+            std::size_t const alignment = std::size_t{1} << below(8);
+            auto* const p = static_cast<unsigned char*>(pool.allocate(bytes, alignment));
+            BOOST_REQUIRE(strata::detail::is_aligned(p, alignment));
+            live.push_back({p, bytes, alignment, static_cast<unsigned char>(below(256))});
+            std::fill_n(p, bytes, live.back().fill);
+        } else {
+            std::swap(live[below(live.size())], live.back());
+            BOOST_REQUIRE(sound(live.back()));
+            BOOST_REQUIRE(
+                !pool.try_deallocate(live.back().p, live.back().bytes, live.back().alignment));
+            BOOST_REQUIRE(
+                pool.try_deallocate(live.back().p, live.back().bytes, live.back().alignment));
+            live.pop_back();
+        }
+        if (step % 2500 == 0)
+            static_cast<void>(pool.trim());
+        if (step % 16 == 0) {
+            auto const s = pool.stats();
+            BOOST_REQUIRE(pool.check_invariants());
+            BOOST_REQUIRE(s.live_blocks == live.size());
+            BOOST_REQUIRE(s.footprint_bytes == upstream.live_bytes());
+        }
+    }
+    for (block const& b : live)
+        BOOST_REQUIRE(sound(b));
+    pool.release();
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(serves_pmr_containers) {
+    counting_upstream upstream;
+    {
+        segregated_pool_resource pool{&upstream};
+        std::pmr::list<std::pmr::vector<int>> lists{&pool};
+        for (int i = 0; i < 300; ++i)
+            lists.emplace_back(static_cast<std::size_t>(i), i);
+        BOOST_TEST(pool.stats().live_blocks == 599u);
+        lists.clear();
+        BOOST_TEST(pool.stats().live_blocks == 0u);
+    }
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
