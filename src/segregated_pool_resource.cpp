@@ -51,15 +51,16 @@ segregated_pool_resource::segregated_pool_resource(segregated_pool_options const
     : classes_{options.block_sizes, largest_of(options)},
       served_{upstream},
       source_{geometry_of(options, classes_.largest()), served_.upstream()} {
-    bool const off = options.pass_through || std::getenv("STRATA_FORCE_UPSTREAM") != nullptr;
-    pooled_end_ = off ? 0 : classes_.largest() + 1;
+    pass_through_ = options.pass_through || std::getenv("STRATA_FORCE_UPSTREAM") != nullptr;
+    if (pass_through_)
+        classes_.switch_table_off();
     forget_slabs();
 }
 
 segregated_pool_options segregated_pool_resource::options() const noexcept {
     auto const& shape = source_.shape();
     return {classes_.block_sizes(),  classes_.largest(),        shape.slab_bytes,
-            shape.first_chunk_bytes, shape.largest_chunk_bytes, pooled_end_ == 0};
+            shape.first_chunk_bytes, shape.largest_chunk_bytes, pass_through_};
 }
 
 void segregated_pool_resource::forget_slabs() noexcept {
@@ -71,7 +72,7 @@ void segregated_pool_resource::forget_slabs() noexcept {
 // Returns: the class that serves such a request; classes_.count() when upstream does.
 std::size_t segregated_pool_resource::class_of(std::size_t bytes,
                                                std::size_t alignment) const noexcept {
-    return bytes < pooled_end_ ? classes_.find(bytes, alignment) : classes_.count();
+    return pass_through_ ? classes_.count() : classes_.find(bytes, alignment);
 }
 
 // --- allocate ---
@@ -123,25 +124,28 @@ void segregated_pool_resource::returned_last(slab* s) noexcept {
     }
 }
 
-// Over-aligned blocks, blocks that upstream served, and calls that are wrong.
+// Blocks of other slabs, large and over-aligned ones, those that upstream served, and wrong calls.
 std::optional<misuse_kind> segregated_pool_resource::deallocate_slow(void* p, std::size_t bytes,
                                                                      std::size_t alignment) {
     slab* const s = source_.find(p);
     if (s == nullptr)
         return served_.deallocate(p, bytes, alignment);
-    if (auto const wrong = do_diagnose(p, bytes, alignment))
-        return wrong;
-    s->push(p);
+    std::size_t const c = classes_.tabulates(bytes, alignment) ? classes_.of(bytes, alignment)
+                                                               : class_of(bytes, alignment);
+    if (s->size_class != c || s->state == slab_state::empty || !s->push(p))
+        return do_diagnose(p, bytes, alignment);
     requested_bytes_ -= bytes;
     if (s->count == 0)
         returned_last(s);
     return std::nullopt;
 }
 
-void segregated_pool_resource::refuse(misuse_kind kind, void* p, std::size_t bytes,
-                                      std::size_t alignment) const {
-    if (p != nullptr)
-        report(kind, p, bytes, alignment);
+void segregated_pool_resource::deallocate_or_report(void* p, std::size_t bytes,
+                                                    std::size_t alignment) {
+    if (p == nullptr)
+        return;
+    if (auto const wrong = deallocate_slow(p, bytes, alignment))
+        report(*wrong, p, bytes, alignment);
 }
 
 std::optional<misuse_kind> segregated_pool_resource::do_diagnose(void const* p, std::size_t bytes,
@@ -150,10 +154,8 @@ std::optional<misuse_kind> segregated_pool_resource::do_diagnose(void const* p, 
     if (s == nullptr)
         return served_.diagnose(p, bytes, alignment);
     std::size_t const offset = detail::offset_between(s->begin, p);
-    if (s->state == slab_state::empty || !s->holds(p))
-        return offset % detail::size_classes::smallest_block_bytes == 0
-                   ? misuse_kind::double_free
-                   : misuse_kind::misaligned_pointer;
+    if (s->state == slab_state::empty || offset >= s->extent)
+        return offset % 8 == 0 ? misuse_kind::double_free : misuse_kind::misaligned_pointer;
     if (offset % s->block_bytes != 0)
         return misuse_kind::misaligned_pointer;
     if (!s->is_live(p))
@@ -226,7 +228,7 @@ void segregated_pool_resource::do_visit_blocks(block_visitor f) const {
             f({s.begin, s.bytes, false});
             return;
         }
-        for (std::byte const* p = s.begin; p != s.end; p += s.block_bytes)
+        for (std::byte const* p = s.begin; p != s.begin + s.extent; p += s.block_bytes)
             f({p, s.block_bytes, s.is_live(p)});
     });
     detail::visit_below(rest, nullptr, f);
@@ -244,16 +246,16 @@ bool violated(char const* what, void const* where) {
 // I1 of slab.hpp: capacity = live + free-listed + fresh, and the bits say the same.
 bool checked_slab(slab const& s) {
     std::size_t live = 0;
-    for (std::byte const* p = s.begin; p != s.end; p += s.block_bytes)
+    for (std::byte const* p = s.begin; p != s.begin + s.extent; p += s.block_bytes)
         live += s.is_live(p) ? 1u : 0u;
     std::size_t listed = 0;
     for (auto const* f = s.free; f != nullptr; f = f->next, ++listed)
-        if (!s.holds(f) || s.is_live(f) || listed > s.capacity())
+        if (detail::offset_between(s.begin, f) >= s.extent || s.is_live(f) || listed > s.capacity())
             return violated("broken free list of the slab", s.begin);
     std::size_t bits_set = 0;
     for (std::size_t i = 0; i < slab::bits_bytes(s.bytes) / 8; ++i)
         bits_set += static_cast<std::size_t>(std::popcount(s.bits()[i]));
-    std::size_t const fresh = static_cast<std::size_t>(s.end - s.fresh) / s.block_bytes;
+    std::size_t const fresh = (s.extent - s.fresh) / s.block_bytes;
     if (live != s.live() || bits_set != live || live + listed + fresh != s.capacity())
         return violated("live, free and fresh blocks do not add up in the slab", s.begin);
     return true;

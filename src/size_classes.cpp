@@ -44,11 +44,10 @@ size_classes::size_classes(std::span<std::size_t const> block_sizes, std::size_t
     std::copy(sorted.begin(), end, block_bytes_.begin());
     count_ = static_cast<std::size_t>(end - sorted.begin());
 
-    for (std::size_t s = 0; s < slots; ++s) {
-        std::size_t const bytes =
-            s <= fine_bytes / 8 ? s * 8 : fine_bytes + (s - fine_bytes / 8) * 128;
-        table_[0][s] = static_cast<std::uint8_t>(find(bytes, 8));
-        table_[1][s] = static_cast<std::uint8_t>(find(bytes, 16));
+    table_end_ = std::min(block_bytes_[count_ - 1], most_table_bytes) + 1;
+    for (std::size_t slot = 0; slot < table_.size(); ++slot) {
+        table_[slot][0] = static_cast<std::uint8_t>(find(slot * 8, 8));
+        table_[slot][1] = static_cast<std::uint8_t>(find(slot * 8, 16));
     }
 }
 

@@ -6,69 +6,91 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <span>
 #include <utility>
 
 namespace strata::detail {
 
-// --- chunk_table ---
+// --- slab_table ---
 
-void chunk_table::reserve(chunk const& c, std::pmr::memory_resource* upstream) {
-    std::size_t const needed = used_ + last_region(c) - first_region(c) + 1;
-    std::size_t const old_count = entries_ != nullptr ? mask_ + 1 : 0;
-    if (2 * needed <= old_count)
-        return;
-    std::size_t const count = std::max<std::size_t>(16, std::bit_ceil(2 * needed));
-    auto* const grown =
-        static_cast<entry*>(upstream->allocate(count * sizeof(entry), alignof(entry)));
-    std::uninitialized_fill_n(grown, count, entry{0, nullptr});
-    entry* const old = std::exchange(entries_, grown);
-    mask_ = count - 1;
-    for (std::size_t i = 0; i < old_count; ++i)
-        if (old[i].owner != nullptr)
-            place(old[i]);
-    if (old != nullptr)
-        upstream->deallocate(old, old_count * sizeof(entry), alignof(entry));
+// Calls f(begin, end) for each piece of the chunk's slabs that lies in one region. A region begins
+// at a multiple of the largest slab size, so that no slab is cut.
+template <class Visitor>
+void slab_table::for_each_piece(chunk const& c, Visitor const& f) const {
+    std::size_t const region_bytes = std::size_t{1} << region_log2_;
+    std::uintptr_t const end = address_of(c.base) + c.slab_area;
+    for (std::uintptr_t begin = address_of(c.base); begin < end;) {
+        std::uintptr_t const next = std::min(end, align_down(begin, region_bytes) + region_bytes);
+        f(begin, next);
+        begin = next;
+    }
 }
 
-void chunk_table::place(entry e) noexcept {
-    std::size_t i = home(e.region);
-    while (entries_[i].owner != nullptr)
+void slab_table::reserve(chunk const& c, std::pmr::memory_resource* upstream) {
+    std::size_t needed = used_;
+    for_each_piece(c, [&](std::uintptr_t, std::uintptr_t) { ++needed; });
+    if (2 * needed <= mask_)
+        return;
+    std::size_t const count = std::max<std::size_t>(16, std::bit_ceil(2 * needed + 1));
+    auto* const grown =
+        static_cast<entry*>(upstream->allocate(count * sizeof(entry), alignof(entry)));
+    std::uninitialized_fill_n(grown, count, vacant);
+    std::size_t const old_bytes = bytes();
+    std::span<entry> const old{entries_, mask_ + 1};
+    entries_ = grown;
+    mask_ = count - 1;
+    for (entry const& e : old)
+        if (e.records != nullptr)
+            place(e);
+    if (old_bytes != 0)
+        upstream->deallocate(old.data(), old_bytes, alignof(entry));
+}
+
+void slab_table::place(entry const& e) noexcept {
+    std::size_t i = home(e.begin);
+    while (entries_[i].records != nullptr)
         i = (i + 1) & mask_;
     entries_[i] = e;
 }
 
-void chunk_table::insert(chunk* c) noexcept {
-    for (std::uintptr_t region = first_region(*c); region <= last_region(*c); ++region, ++used_)
-        place({region, c});
+void slab_table::insert(chunk const& c) noexcept {
+    for_each_piece(c, [&](std::uintptr_t begin, std::uintptr_t end) {
+        std::size_t const index = (begin - address_of(c.base)) / c.slab_bytes;
+        place({begin, c.records() + index * c.record_bytes, static_cast<std::uint32_t>(end - begin),
+               static_cast<std::uint16_t>(c.record_bytes),
+               static_cast<std::uint8_t>(std::countr_zero(c.slab_bytes))});
+        ++used_;
+    });
 }
 
-void chunk_table::erase(chunk const* c) noexcept {
-    for (std::uintptr_t region = first_region(*c); region <= last_region(*c); ++region, --used_) {
-        std::size_t i = home(region);
-        while (entries_[i].owner != c || entries_[i].region != region)
+void slab_table::erase(chunk const& c) noexcept {
+    for_each_piece(c, [&](std::uintptr_t begin, std::uintptr_t) {
+        std::size_t i = home(begin);
+        while (entries_[i].begin != begin)
             i = (i + 1) & mask_;
         remove(i);
-    }
+        --used_;
+    });
 }
 
 // Pulls later entries of the probe sequence back over the hole, so that no search ends early
 // (Knuth, TAOCP vol. 3, 6.4, algorithm R).
-void chunk_table::remove(std::size_t hole) noexcept {
-    for (std::size_t i = (hole + 1) & mask_; entries_[i].owner != nullptr; i = (i + 1) & mask_) {
-        std::size_t const from_home = (i - home(entries_[i].region)) & mask_;
+void slab_table::remove(std::size_t hole) noexcept {
+    for (std::size_t i = (hole + 1) & mask_; entries_[i].records != nullptr; i = (i + 1) & mask_) {
+        std::size_t const from_home = (i - home(entries_[i].begin)) & mask_;
         std::size_t const from_hole = (i - hole) & mask_;
         if (from_home >= from_hole) {
             entries_[hole] = entries_[i];
             hole = i;
         }
     }
-    entries_[hole] = entry{0, nullptr};
+    entries_[hole] = vacant;
 }
 
-void chunk_table::release(std::pmr::memory_resource* upstream) noexcept {
-    if (entries_ != nullptr)
+void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
+    if (bytes() != 0)
         upstream->deallocate(entries_, bytes(), alignof(entry));
-    entries_ = nullptr;
+    entries_ = const_cast<entry*>(&vacant);
     mask_ = used_ = 0;
 }
 
@@ -79,31 +101,35 @@ std::size_t slab_source::slab_bytes_for(std::size_t block_bytes) const noexcept 
     return std::clamp(std::bit_ceil(2 * block_bytes), smallest_slab_bytes, geometry_.slab_bytes);
 }
 
+// The largest empty slab: blocks that lie in few slabs are found sooner, and small slabs are left
+// over as a pool grows.
 slab* slab_source::take(std::size_t block_bytes) {
-    slab* s = empty_.front();
-    while (s != nullptr && s->bytes < block_bytes)
-        s = s->next;
-    if (s == nullptr)
+    slab* s = nullptr;
+    for (std::size_t i = empty_.size(); s == nullptr && i-- > 0;)
+        s = empty_[i].front();
+    if (s == nullptr || s->bytes < block_bytes)
         s = replenish(slab_bytes_for(block_bytes));
-    empty_.remove(s);
-    if (table_.at(s->begin).used++ == 0)
+    empties_like(*s).remove(s);
+    if (chunk_of(s).used++ == 0)
         --idle_chunks_;
     return s;
 }
 
 void slab_source::put(slab* s) noexcept {
     s->state = slab_state::empty;
-    empty_.push(s);
-    chunk& c = table_.at(s->begin);
+    empties_like(*s).push(s);
+    chunk& c = chunk_of(s);
     if (--c.used != 0)
         return;
     if (++idle_chunks_ > keep_chunks_)
-        give_back(&c);
+        give_back(c);
 }
 
 std::size_t slab_source::next_chunk_bytes() const noexcept {
-    std::size_t const doubled = std::bit_floor(std::max<std::size_t>(chunk_bytes_, 1));
-    std::size_t const wanted = chunk_bytes_ < 4 * geometry_.slab_bytes ? doubled : chunk_bytes_ / 4;
+    std::size_t const small = geometry_.slab_bytes;
+    std::size_t const wanted = chunk_bytes_ < small
+                                   ? std::min(std::bit_floor(4 * chunk_bytes_), small)
+                                   : std::max(chunk_bytes_ / 4, small);
     return std::clamp(wanted, geometry_.first_chunk_bytes, geometry_.largest_chunk_bytes);
 }
 
@@ -128,19 +154,20 @@ slab* slab_source::replenish(std::size_t slab_bytes) {
         slabs_of = slab_bytes;
         p = upstream_->allocate(bytes, slabs_of);
     }
+    chunk* c = nullptr;
     try {
-        adopt(as_bytes(p), bytes, slabs_of);
+        c = adopt(as_bytes(p), bytes, slabs_of);
     } catch (...) {
         upstream_->deallocate(p, bytes, slabs_of);
         throw;
     }
     if (std::exchange(gave_back_, false))
         ++keep_chunks_;
-    return empty_.front();
+    return c->at(0);
 }
 
 // Lays a chunk out: slabs from its base, records and the chunk itself at its end.
-void slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_bytes) {
+chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_bytes) {
     std::size_t const record_bytes = sizeof(slab) + slab::bits_bytes(slab_bytes);
     std::size_t const most_slabs = bytes / slab_bytes;
     std::size_t const kept = align_up(sizeof(chunk) + most_slabs * record_bytes, 64);
@@ -154,43 +181,45 @@ void slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_byt
     laid_out.bytes = bytes;
     laid_out.slab_area = slabs * slab_bytes + (has_short_slab ? last_bytes : 0);
     laid_out.slab_bytes = slab_bytes;
-    laid_out.records = base + area;
     laid_out.record_bytes = record_bytes;
     laid_out.slabs = static_cast<std::uint32_t>(slabs + (has_short_slab ? 1 : 0));
     table_.reserve(laid_out, upstream_);
 
-    auto* const c = ::new (base + bytes - sizeof(chunk)) chunk{laid_out};
+    auto* const c = ::new (base + area) chunk{laid_out};
     for (std::size_t i = c->slabs; i-- > 0;) {
         std::size_t const own_bytes = i < slabs ? slab_bytes : last_bytes;
-        auto* const s = ::new (c->records + i * record_bytes) slab{};
+        std::byte* const record = c->records() + i * record_bytes;
+        auto* const s = ::new (record) slab{};
         s->begin = base + i * slab_bytes;
         s->bytes = static_cast<std::uint32_t>(own_bytes);
         s->state = slab_state::empty;
+        s->record_offset = static_cast<std::uint32_t>(record - (base + area));
         std::uninitialized_fill_n(s->bits(), slab::bits_bytes(slab_bytes) / 8, std::uint64_t{0});
-        empty_.push(s);
+        empties_like(*s).push(s);
     }
     chunk** after = &chunks_;
     while (*after != nullptr && std::less<>{}((*after)->base, base))
         after = &(*after)->next;
     c->next = std::exchange(*after, c);
-    table_.insert(c);
+    table_.insert(*c);
     chunk_bytes_ += bytes;
     ++idle_chunks_;
+    return c;
 }
 
 // Requires: every slab of c is empty and in the empty list.
-void slab_source::give_back(chunk* c) noexcept {
-    for (std::size_t i = 0; i < c->slabs; ++i)
-        empty_.remove(c->at(i));
+void slab_source::give_back(chunk& c) noexcept {
+    for (std::size_t i = 0; i < c.slabs; ++i)
+        empties_like(*c.at(i)).remove(c.at(i));
     table_.erase(c);
     chunk** at = &chunks_;
-    while (*at != c)
+    while (*at != &c)
         at = &(*at)->next;
-    *at = c->next;
-    chunk_bytes_ -= c->bytes;
+    *at = c.next;
+    chunk_bytes_ -= c.bytes;
     --idle_chunks_;
     gave_back_ = true;
-    upstream_->deallocate(c->base, c->bytes, c->slab_bytes);
+    upstream_->deallocate(c.base, c.bytes, c.slab_bytes);
     if (chunks_ == nullptr)
         table_.release(upstream_);
 }
@@ -202,7 +231,7 @@ void slab_source::release() noexcept {
         c = next;
     }
     table_.release(upstream_);
-    empty_ = slab_list{};
+    empty_.fill(slab_list{});
     chunk_bytes_ = idle_chunks_ = 0;
     keep_chunks_ = 1;
     gave_back_ = false;
@@ -212,7 +241,7 @@ void slab_source::trim() noexcept {
     for (chunk* c = chunks_; c != nullptr;) {
         chunk* const next = c->next;
         if (c->used == 0)
-            give_back(c);
+            give_back(*c);
         c = next;
     }
     keep_chunks_ = 1;
@@ -225,9 +254,10 @@ bool slab_source::check_invariants() const {
         return false;
     };
     std::size_t empties = 0;
-    for (slab const* s = empty_.front(); s != nullptr; s = s->next, ++empties)
-        if (s->state != slab_state::empty || (s->next != nullptr && s->next->previous != s))
-            return violated("broken empty list", s->begin);
+    for (slab_list const& list : empty_)
+        for (slab const* s = list.front(); s != nullptr; s = s->next, ++empties)
+            if (s->state != slab_state::empty || (s->next != nullptr && s->next->previous != s))
+                return violated("broken empty list", s->begin);
     std::size_t bytes = 0;
     std::size_t idle = 0;
     for (chunk const* c = chunks_; c != nullptr; c = c->next) {

@@ -290,7 +290,8 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
     int a_local = 0;
     expect(&a_static, 48, misuse_kind::foreign_pointer);
     expect(&a_local, 4096, misuse_kind::foreign_pointer);
-    pool.deallocate(nullptr, 48);
+    void* volatile nothing = nullptr;
+    pool.deallocate(nothing, 48);
     BOOST_TEST(recorder.take().empty());
     BOOST_TEST(pool.check_invariants());
 }

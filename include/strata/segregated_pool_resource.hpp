@@ -87,9 +87,8 @@ class segregated_pool_resource final : public resource {
 
     /// Throws: what upstream throws. Complexity: O(1), upstream calls 0 amortised, 3 worst.
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-        if (bytes < pooled_end_ && alignment <= detail::size_classes::table_alignment) {
-            std::size_t const c = classes_.of(bytes, alignment);
-            if (void* const p = current_[c]->pop()) {
+        if (classes_.tabulates(bytes, alignment)) [[likely]] {
+            if (void* const p = current_[classes_.of(bytes, alignment)]->pop()) [[likely]] {
                 requested_bytes_ += bytes;
                 return p;
             }
@@ -97,29 +96,28 @@ class segregated_pool_resource final : public resource {
         return allocate_slow(bytes, alignment);
     }
 
+    /// Complexity: O(1).
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
-        if (auto const wrong = do_try_deallocate(p, bytes, alignment)) [[unlikely]]
-            refuse(*wrong, p, bytes, alignment);
+        if (!deallocate_current(p, bytes, alignment))
+            deallocate_or_report(p, bytes, alignment);
     }
-
-    /// Complexity: O(1). Its class's current slab is the likely owner of a block.
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
                                                  std::size_t alignment) override {
-        if (bytes >= pooled_end_ || alignment > detail::size_classes::table_alignment)
-            return deallocate_slow(p, bytes, alignment);
-        std::size_t const c = classes_.of(bytes, alignment);
-        slab* s = current_[c];
-        if (!s->holds(p)) {
-            s = source_.find(p);
-            if (s == nullptr || s->state == detail::slab_state::empty || s->size_class != c)
-                return deallocate_slow(p, bytes, alignment);
-        }
-        if (!s->push(p)) [[unlikely]]
-            return diagnose(p, bytes, alignment);
+        return deallocate_current(p, bytes, alignment) ? std::nullopt
+                                                       : deallocate_slow(p, bytes, alignment);
+    }
+
+    /// Frees a block of its class's current slab: the likely case. Returns: whether p is one.
+    bool deallocate_current(void* p, std::size_t bytes, std::size_t alignment) noexcept {
+        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
+            return false;
+        slab& s = *current_[classes_.of(bytes, alignment)];
+        if (!s.push(p))
+            return false;
         requested_bytes_ -= bytes;
-        if (s->count == 0)
-            returned_last(s);
-        return std::nullopt;
+        if (s.count == 0)
+            s.forget_free_list();
+        return true;
     }
 
     bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes,
@@ -137,8 +135,10 @@ class segregated_pool_resource final : public resource {
     char const* do_name() const noexcept override { return "segregated_pool_resource"; }
 
     void* allocate_slow(std::size_t bytes, std::size_t alignment);
+    std::optional<misuse_kind> deallocate_elsewhere(void* p, std::size_t c, std::size_t bytes,
+                                                    std::size_t alignment);
     std::optional<misuse_kind> deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
-    void refuse(misuse_kind kind, void* p, std::size_t bytes, std::size_t alignment) const;
+    void deallocate_or_report(void* p, std::size_t bytes, std::size_t alignment);
     [[nodiscard]] std::size_t class_of(std::size_t bytes, std::size_t alignment) const noexcept;
     [[nodiscard]] bool checked_class(std::size_t c) const;
     void serve_from_next_slab(std::size_t c);
@@ -146,7 +146,7 @@ class segregated_pool_resource final : public resource {
     void forget_slabs() noexcept;
 
     std::array<slab*, detail::size_classes::most_classes + 1> current_; // never null, see no_slab
-    std::size_t pooled_end_;          // requests below it are pooled
+    bool pass_through_ = false;
     std::size_t requested_bytes_ = 0; // of live pooled blocks
     detail::size_classes classes_;
     std::array<detail::slab_list, detail::size_classes::most_classes> serving_{};

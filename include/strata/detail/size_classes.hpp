@@ -3,11 +3,12 @@
 
 // Which block size serves which request: the lookup table from size to pool.
 //
-//   request  ──(bytes + 7) / 8, above 1 KiB (bytes - 1 KiB + 127) / 128──►  class  ──►  block size
+//   request of up to 1 KiB  ──(bytes + 7) / 8──►  table  ──►  class  ──►  block size
 //
 // Blocks of a class lie at multiples of the block size from an aligned slab start, so a block size
-// is aligned to its largest power-of-two factor: 48 bytes to 16, 64 to 64. The table has one row for
-// alignments up to 8 and one for 16, which skips classes such as 24; larger alignments search on.
+// is aligned to its largest power-of-two factor: 48 bytes to 16, 64 to 64. The table has a column for
+// alignments up to 8 and one for 16, which skips classes such as 24. Larger requests are searched
+// for in log2(classes) steps: few enough programs make them often.
 //
 //   I1  block sizes ascend; each is a multiple of 8, above 1 KiB of 128.
 //   I2  of(bytes, alignment) is the first class that is large and aligned enough.
@@ -27,8 +28,6 @@ class size_classes {
     static constexpr std::size_t most_classes = 64;
     static constexpr std::size_t smallest_block_bytes = 8;
     static constexpr std::size_t largest_block_bytes = 32 * 1024;
-    static constexpr std::size_t table_alignment = 16; ///< alignments up to this need no search
-
     /// Takes the sizes of `block_sizes` up to `largest`, rounded up to multiples of 8 (above 1 KiB
     /// of 128), and `largest` itself. An empty list stands for the default sizes.
     /// Throws: invalid_argument for a size of 0 or above 32 KiB, or more than 64 sizes.
@@ -43,29 +42,30 @@ class size_classes {
         return {block_bytes_.data(), count_};
     }
 
-    /// Requires: bytes <= largest(), alignment <= 16.
-    /// Returns: the class, count() where none is aligned enough. Complexity: O(1), 1 load.
-    [[nodiscard]] std::size_t of(std::size_t bytes, std::size_t alignment) const noexcept {
-        return table_[alignment > 8][slot(bytes)];
+    /// Returns: whether of() knows the answer: small sizes of ordinary alignment.
+    [[nodiscard]] bool tabulates(std::size_t bytes, std::size_t alignment) const noexcept {
+        return bytes < table_end_ && alignment <= 16;
     }
 
+    /// Requires: tabulates(bytes, alignment).
+    /// Returns: the class, count() where none is aligned enough. Complexity: O(1), 1 load.
+    [[nodiscard]] std::size_t of(std::size_t bytes, std::size_t alignment) const noexcept {
+        return table_[(bytes + 7) / 8][alignment > 8];
+    }
+
+    /// Makes tabulates() false for all.
+    void switch_table_off() noexcept { table_end_ = 0; }
+
     /// Returns: the class for any size and alignment, count() where none serves.
+    /// Complexity: O(log classes), and O(classes) for alignments above 16.
     [[nodiscard]] std::size_t find(std::size_t bytes, std::size_t alignment) const noexcept;
 
   private:
-    static constexpr std::size_t fine_bytes = 1024;
-    static constexpr std::size_t slots =
-        fine_bytes / 8 + 1 + (largest_block_bytes - fine_bytes) / 128;
+    static constexpr std::size_t most_table_bytes = 1024;
 
-    static constexpr std::size_t slot(std::size_t bytes) noexcept {
-        return bytes <= fine_bytes ? (bytes + 7) / 8
-                                   : fine_bytes / 8 + (bytes - fine_bytes + 127) / 128;
-    }
-
-    void add(std::size_t block_bytes);
-
-    std::array<std::array<std::uint8_t, slots>, 2> table_{}; // [alignment > 8][slot]
-    std::array<std::size_t, most_classes> block_bytes_{};    // the first count_ are in use
+    std::size_t table_end_ = 0; // bytes below it are in the table
+    std::array<std::array<std::uint8_t, 2>, most_table_bytes / 8 + 1> table_{}; // [slot][align > 8]
+    std::array<std::size_t, most_classes> block_bytes_{}; // the first count_ are in use
     std::size_t count_ = 0;
 };
 

@@ -5,8 +5,8 @@
 //
 //   slab memory  │ block 0 │ block 1 │ block 2 │ … │ last block │ tail │
 //                            ▲ free ──► links through the free blocks   ▲
-//                                      fresh ─────► never handed out yet  end
-//   slab         │ begin, free, fresh, end, count … │ live bits: 1 for each 2^shift bytes │
+//                                      fresh ───► never handed out   extent
+//   slab         │ begin, free, fresh, extent, count … │ live bits: 1 for each 2^shift bytes │
 //
 // A block's bit stands at (address - begin) >> shift, where 2^shift is the largest power of two
 // that divides the block size: no multiplication, and a pointer into a block never hits a set bit.
@@ -38,38 +38,19 @@ struct slab {
     };
 
     std::byte* begin;
-    free_block* free;    ///< freed blocks, last in first out
-    std::byte* fresh;    ///< blocks from here to end were never handed out
-    std::byte* end;      ///< of the last whole block
+    free_block* free;     ///< freed blocks, last in first out
+    std::uint32_t fresh;  ///< offset in bytes: blocks from here to extent were never handed out
+    std::uint32_t extent; ///< offset in bytes: end of the last whole block
+    std::uint32_t bit_count;
     std::uint32_t count; ///< I2
     std::uint32_t block_bytes;
     std::uint32_t bytes; ///< of slab memory
+    std::uint8_t shift;  ///< log2(bytes) of memory for each bit
     std::uint8_t size_class;
-    std::uint8_t shift; ///< log2(bytes) of memory for each bit
     slab_state state;
-    slab* next; ///< in the list that it is in; not owned
+    std::uint32_t record_offset; ///< bytes from the chunk's description to this
+    slab* next;                  ///< in the list that it is in; not owned
     slab* previous;
-
-    [[nodiscard]] std::uint64_t* bits() noexcept {
-        return std::launder(reinterpret_cast<std::uint64_t*>(this + 1));
-    }
-    [[nodiscard]] std::uint64_t const* bits() const noexcept {
-        return std::launder(reinterpret_cast<std::uint64_t const*>(this + 1));
-    }
-
-    [[nodiscard]] bool holds(void const* p) const noexcept {
-        return offset_between(begin, p) < offset_between(begin, end);
-    }
-    [[nodiscard]] std::uint32_t capacity() const noexcept {
-        return static_cast<std::uint32_t>(end - begin) / block_bytes;
-    }
-    [[nodiscard]] std::uint32_t live() const noexcept {
-        return state == slab_state::full ? capacity() : count;
-    }
-    [[nodiscard]] bool is_live(void const* p) const noexcept {
-        std::size_t const i = bit_of(p);
-        return i < bit_count() && (bits()[i / 64] >> i % 64 & 1) != 0;
-    }
 
     /// Returns: a block, now live; null when there is none. Complexity: O(1).
     void* pop() noexcept {
@@ -77,23 +58,24 @@ struct slab {
         if (free != nullptr) {
             p = reinterpret_cast<std::byte*>(free);
             free = free->next;
-        } else if (fresh != end) {
-            p = fresh;
+        } else if (fresh != extent) {
+            p = begin + fresh;
             fresh += block_bytes;
         } else {
             return nullptr;
         }
-        std::size_t const i = static_cast<std::size_t>(p - begin) >> shift;
+        std::size_t const i = offset_between(begin, p) >> shift;
         bits()[i / 64] |= std::uint64_t{1} << i % 64;
         ++count;
         return p;
     }
 
-    /// Requires: p lies in this slab's memory.
-    /// Returns: whether p was a live block; it is free then, and count one less. Complexity: O(1).
+    /// Takes a block back; any address may be passed.
+    /// Returns: whether p was a live block of this slab; it is free then, and count one less.
+    /// Complexity: O(1).
     bool push(void* p) noexcept {
         std::size_t const i = bit_of(p);
-        if (i >= bit_count())
+        if (i >= bit_count)
             return false;
         std::uint64_t& word = bits()[i / 64];
         std::uint64_t const mask = std::uint64_t{1} << i % 64;
@@ -108,7 +90,7 @@ struct slab {
     /// Requires: no block is live.
     void forget_free_list() noexcept {
         free = nullptr;
-        fresh = begin;
+        fresh = 0;
     }
 
     /// Makes an empty slab one of blocks of `bytes_each`.
@@ -116,26 +98,40 @@ struct slab {
         block_bytes = static_cast<std::uint32_t>(bytes_each);
         size_class = static_cast<std::uint8_t>(to_class);
         shift = static_cast<std::uint8_t>(std::countr_zero(block_bytes));
-        end = begin + bytes / block_bytes * block_bytes;
+        extent = bytes / block_bytes * block_bytes;
+        bit_count = extent >> shift;
         state = slab_state::serving;
         forget_free_list();
     }
 
-    /// Returns: the bytes of bits that a slab of `slab_bytes` needs, whatever its class.
+    [[nodiscard]] std::uint32_t capacity() const noexcept { return extent / block_bytes; }
+    [[nodiscard]] std::uint32_t live() const noexcept {
+        return state == slab_state::full ? capacity() : count;
+    }
+    [[nodiscard]] bool is_live(void const* p) const noexcept {
+        std::size_t const i = bit_of(p);
+        return i < bit_count && (bits()[i / 64] >> i % 64 & 1) != 0;
+    }
+
+    /// The bits follow the slab; there are bits_bytes(bytes) bytes of them, whatever its class.
+    [[nodiscard]] std::uint64_t* bits() noexcept {
+        return std::launder(reinterpret_cast<std::uint64_t*>(this + 1));
+    }
+    [[nodiscard]] std::uint64_t const* bits() const noexcept {
+        return std::launder(reinterpret_cast<std::uint64_t const*>(this + 1));
+    }
     static constexpr std::size_t bits_bytes(std::size_t slab_bytes) noexcept {
         return align_up(slab_bytes / 8, 64) / 8;
     }
 
   private:
     /// The bit of the block that starts at p; rotated, so that an offset that is no multiple of
-    /// 2^shift becomes an index beyond all bits.
+    /// 2^shift becomes an index beyond all bits, as any address outside the slab does.
     [[nodiscard]] std::size_t bit_of(void const* p) const noexcept {
         return std::rotr(offset_between(begin, p), shift);
     }
-    [[nodiscard]] std::size_t bit_count() const noexcept {
-        return static_cast<std::size_t>(end - begin) >> shift;
-    }
 };
+static_assert(sizeof(slab) == 64, "a slab's record is one cache line");
 
 /// A doubly linked list of slabs through their own links: O(1) to leave from the middle.
 class slab_list {

@@ -3,21 +3,22 @@
 
 // Where slabs come from: chunks of upstream memory, cut into slabs that any size class may take.
 //
-//   chunk, aligned to its slabs   │ slab 0 │ slab 1 │ … │ last slab │ slab records + bits │ chunk │
+//   chunk, aligned to its slabs   │ slab 0 │ slab 1 │ … │ last slab │ chunk │ slab records + bits │
 //                                                          shortened by what is kept behind it
 //
-// Chunks grow from first_chunk_bytes, doubling while small, then by a quarter of what is held, up
-// to largest_chunk_bytes. Small chunks have small slabs, so that a small pool stays small. A hash
-// table from address to chunk finds the slab of any pointer without reading memory near it.
+// Chunks grow from first_chunk_bytes, fourfold while small, then by a quarter of what is held, up to
+// largest_chunk_bytes. Small chunks have small slabs, so that a small pool stays small. A hash
+// table from address to slab finds the slab of any pointer without reading memory near it.
 //
 // A chunk whose slabs are all empty goes back upstream, but for one; each time a chunk has to be
 // taken after one was given back, one more is kept, so that a tide of work settles.
 //
-//   I1  a slab is in the empty list exactly if its state is empty.
+//   I1  a slab is in the empty list of its size exactly if its state is empty.
 //   I2  chunk.used = its slabs that are not empty; idle_chunks_ counts chunks with used = 0.
-//   I3  the table has one entry for each (region, chunk) pair; at least half of it is vacant.
+//   I3  the table has one entry for each region that a chunk has slabs in; half of it is vacant.
 //   I4  held_bytes_ = chunks + table = what upstream has outstanding.
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -29,87 +30,85 @@
 
 namespace strata::detail {
 
-struct chunk {
+inline slab* slab_at(std::byte* record) noexcept {
+    return std::launder(reinterpret_cast<slab*>(record));
+}
+
+/// A piece of memory obtained from upstream; its description lies behind its slabs.
+struct alignas(64) chunk {
     std::byte* base;
     std::size_t bytes;      ///< as upstream served it, aligned to slab_bytes
     std::size_t slab_area;  ///< bytes from base that are slabs
     std::size_t slab_bytes; ///< of each but the last; a power of two
-    std::byte* records;     ///< slab records, record_bytes apart
     std::size_t record_bytes;
     std::uint32_t slabs;
-    std::uint32_t used;
-    chunk* next; ///< in address order
+    std::uint32_t used; ///< slabs that are not empty
+    chunk* next;        ///< in address order
 
     [[nodiscard]] slab* at(std::size_t i) const noexcept {
-        return std::launder(reinterpret_cast<slab*>(records + i * record_bytes));
+        return slab_at(records() + i * record_bytes);
     }
-    [[nodiscard]] bool holds(void const* p) const noexcept {
-        return offset_between(base, p) < slab_area;
-    }
-    [[nodiscard]] slab* slab_of(void const* p) const noexcept {
-        return at(offset_between(base, p) >> std::countr_zero(slab_bytes));
+    /// Returns: the slabs' records, record_bytes apart.
+    [[nodiscard]] std::byte* records() const noexcept {
+        return as_bytes(const_cast<chunk*>(this)) + sizeof(chunk);
     }
 };
 
-/// An open-addressing hash table from regions of 2^region_log2 bytes to the chunks that lie in
-/// them. Neighbouring regions spread by Fibonacci hashing (Knuth, TAOCP vol. 3, 6.4).
-class chunk_table {
+inline chunk& chunk_of(slab* s) noexcept {
+    return *std::launder(reinterpret_cast<chunk*>(as_bytes(s) - s->record_offset));
+}
+
+/// An open-addressing hash table from regions of 2^region_log2 bytes to the slabs in them: an entry
+/// for each piece of a chunk that lies in one region. Neighbouring regions are spread by Fibonacci
+/// hashing (Knuth, TAOCP vol. 3, 6.4).
+class slab_table {
   public:
-    explicit chunk_table(unsigned region_log2) noexcept : region_log2_{region_log2} {}
+    explicit slab_table(unsigned region_log2) noexcept : region_log2_{region_log2} {}
 
-    /// Returns: the chunk whose slabs p lies in, or null. Complexity: O(1) expected.
-    [[nodiscard]] chunk* find(void const* p) const noexcept {
-        std::uintptr_t const region = address_of(p) >> region_log2_;
-        for (std::size_t i = home(region); entries_ != nullptr; i = (i + 1) & mask_) {
+    /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
+    [[nodiscard]] slab* find(void const* p) const noexcept {
+        for (std::size_t i = home(address_of(p));; i = (i + 1) & mask_) {
             entry const& e = entries_[i];
-            if (e.owner == nullptr)
+            std::size_t const offset = address_of(p) - e.begin;
+            if (offset < e.bytes)
+                return slab_at(e.records + (offset >> e.slab_log2) * e.record_bytes);
+            if (e.records == nullptr)
                 return nullptr;
-            if (e.region == region && e.owner->holds(p))
-                return e.owner;
         }
-        return nullptr;
-    }
-
-    /// Requires: p lies in a chunk's slabs. Returns: the chunk.
-    [[nodiscard]] chunk& at(void const* p) const noexcept {
-        std::uintptr_t const region = address_of(p) >> region_log2_;
-        std::size_t i = home(region);
-        while (entries_[i].region != region || !entries_[i].owner->holds(p))
-            i = (i + 1) & mask_;
-        return *entries_[i].owner;
     }
 
     /// Makes room for a chunk. Throws: what upstream throws; nothing has changed then.
     void reserve(chunk const& c, std::pmr::memory_resource* upstream);
     /// Requires: room was reserved.
-    void insert(chunk* c) noexcept;
-    void erase(chunk const* c) noexcept;
+    void insert(chunk const& c) noexcept;
+    void erase(chunk const& c) noexcept;
     void release(std::pmr::memory_resource* upstream) noexcept;
 
+    /// Returns: what it holds from upstream.
     [[nodiscard]] std::size_t bytes() const noexcept {
-        return entries_ != nullptr ? (mask_ + 1) * sizeof(entry) : 0;
+        return mask_ != 0 ? (mask_ + 1) * sizeof(entry) : 0;
     }
 
   private:
     struct entry {
-        std::uintptr_t region;
-        chunk* owner; // null: vacant
+        std::uintptr_t begin;
+        std::byte* records; // of the slabs from begin on; null: the entry is vacant
+        std::uint32_t bytes;
+        std::uint16_t record_bytes;
+        std::uint8_t slab_log2;
     };
+    static constexpr entry vacant{};
 
-    [[nodiscard]] std::size_t home(std::uintptr_t region) const noexcept {
-        return (region * 0x9e3779b97f4a7c15u >> 32) & mask_;
+    [[nodiscard]] std::size_t home(std::uintptr_t address) const noexcept {
+        return ((address >> region_log2_) * 0x9e3779b97f4a7c15u >> 32) & mask_;
     }
-    [[nodiscard]] std::uintptr_t first_region(chunk const& c) const noexcept {
-        return address_of(c.base) >> region_log2_;
-    }
-    [[nodiscard]] std::uintptr_t last_region(chunk const& c) const noexcept {
-        return address_of(c.base + c.slab_area - 1) >> region_log2_;
-    }
-    void place(entry e) noexcept;
+    template <class Visitor>
+    void for_each_piece(chunk const& c, Visitor const& f) const;
+    void place(entry const& e) noexcept;
     void remove(std::size_t hole) noexcept;
 
-    entry* entries_ = nullptr; // owned, from upstream
-    std::size_t mask_ = 0;     // entries - 1
+    entry* entries_ = const_cast<entry*>(&vacant); // owned, from upstream, but for `vacant`
+    std::size_t mask_ = 0;                         // entries - 1
     std::size_t used_ = 0;
     unsigned region_log2_;
 };
@@ -140,10 +139,7 @@ class slab_source {
     void put(slab* s) noexcept;
 
     /// Returns: the slab that p lies in, or null; any address may be asked for.
-    [[nodiscard]] slab* find(void const* p) const noexcept {
-        chunk const* const c = table_.find(p);
-        return c != nullptr ? c->slab_of(p) : nullptr;
-    }
+    [[nodiscard]] slab* find(void const* p) const noexcept { return table_.find(p); }
 
     /// Gives every chunk back.
     void release() noexcept;
@@ -163,17 +159,20 @@ class slab_source {
     [[nodiscard]] bool check_invariants() const;
 
   private:
+    [[nodiscard]] slab_list& empties_like(slab const& s) noexcept {
+        return empty_[static_cast<std::size_t>(std::bit_width(s.bytes) - 1)];
+    }
     [[nodiscard]] std::size_t slab_bytes_for(std::size_t block_bytes) const noexcept;
     [[nodiscard]] std::size_t next_chunk_bytes() const noexcept;
     slab* replenish(std::size_t slab_bytes);
-    void adopt(std::byte* base, std::size_t bytes, std::size_t slab_bytes);
-    void give_back(chunk* c) noexcept;
+    chunk* adopt(std::byte* base, std::size_t bytes, std::size_t slab_bytes);
+    void give_back(chunk& c) noexcept;
 
     geometry geometry_;
     std::pmr::memory_resource* upstream_; // held, not owned
     chunk* chunks_ = nullptr;             // all, in address order; each lies in its own memory
-    chunk_table table_;
-    slab_list empty_;
+    slab_table table_;
+    std::array<slab_list, 21> empty_{}; // [floor(log2(bytes))]
     std::size_t chunk_bytes_ = 0;
     std::size_t idle_chunks_ = 0; // I2
     std::size_t keep_chunks_ = 1; // idle chunks that are not given back
