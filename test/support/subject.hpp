@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What a test that runs on every resource must know of one.
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <memory_resource>
+#include <string>
+#include <vector>
+
+#include <strata/resource.hpp>
+
+namespace strata::test {
+
+struct subject {
+    /// As failures print it.
+    std::string name;
+
+    /// Makes one over the given upstream; what it needs besides (a buffer, say) dies with it.
+    std::function<std::shared_ptr<resource>(std::pmr::memory_resource*)> make;
+
+    /// Upstream calls that the constructor makes: 0 where it grows, 1 where its region is fixed.
+    std::size_t constructor_calls = 0;
+
+    /// Part of the footprint that is not upstream's: in the object, or in the caller's buffer.
+    std::size_t storage_bytes = 0;
+
+    /// Serves from its fixed memory alone; what does not fit is served by upstream.
+    bool bounded = false;
+
+    /// Every alignment is recorded: freeing with another one is found.
+    bool records_alignment = false;
+
+    /// Exact sizes are recorded: freeing with another one is found, even of the same block size.
+    bool records_size = false;
+
+    /// visit_blocks goes by age, not by address.
+    bool visits_by_age = false;
+
+    /// Blocks that are live when the resource is destroyed are reported.
+    bool reports_leaks = false;
+};
+
+/// A subject for T, constructed as T{upstream}.
+template <class T>
+subject subject_for(std::string name) {
+    return {std::move(name),
+            [](std::pmr::memory_resource* upstream) { return std::make_shared<T>(upstream); }};
+}
+
+} // namespace strata::test
