@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: BSL-1.0
+
+// Replays real programs' traces through every resource and its peers.
+//
+// Every replay is a process of its own, forked from this one: each candidate starts from the same
+// state, in every round, and none inherits another's heap. `first` is the time from the resource's
+// construction to the trace's last op, page faults included, as a program would see it; `again` is
+// a second replay on the same resource, when all memory is there. Candidates take turns, round
+// after round; medians are compared. Footprints are taken in a replay of their own that fills
+// every block, as a program would, and checks what it wrote.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "support/arguments.hpp"
+#include "support/candidates.hpp"
+#include "support/measure.hpp"
+#include "support/table.hpp"
+#include "trace/footprint.hpp"
+#include "trace/trace.hpp"
+
+namespace {
+
+using namespace strata::benchmark;
+namespace trace = strata::trace;
+
+constexpr double none = std::numeric_limits<double>::quiet_NaN();
+
+struct times {
+    double first_ns;
+    double again_ns;
+};
+
+struct result {
+    std::vector<double> first;
+    std::vector<double> again;
+    std::optional<footprint> memory;
+};
+
+// Makes every page of the table the child's own before the clock starts.
+void settle(trace::block_table& blocks) {
+    for (auto& block : blocks.slots())
+        block = {};
+}
+
+times timed(trace::trace const& of, candidate const& who, needs const& need) {
+    trace::block_table blocks{of};
+    settle(blocks);
+    stopwatch const first;
+    resource_ptr const memory = who.make(need, std::pmr::new_delete_resource());
+    trace::replay(of, *memory, blocks);
+    double const first_ns = first.ns();
+    trace::free_rest(blocks, *memory);
+    if (!who.frees)
+        return {first_ns, none};
+    stopwatch const again;
+    trace::replay(of, *memory, blocks);
+    double const again_ns = again.ns();
+    trace::free_rest(blocks, *memory);
+    return {first_ns, again_ns};
+}
+
+// Fills every block with a pattern of its address and size, and finds it there when the block
+// comes back.
+class filling {
+  public:
+    explicit filling(std::pmr::memory_resource& memory) : memory_{memory} {}
+    void* allocate(std::size_t bytes, std::size_t alignment) {
+        void* const p = memory_.allocate(bytes, alignment);
+        if (!strata::detail::is_aligned(p, alignment))
+            throw std::runtime_error{"a block is not aligned as it was asked for"};
+        return p;
+    }
+    void deallocate(void* p, std::size_t bytes, std::size_t alignment) {
+        auto const* const content = static_cast<unsigned char const*>(p);
+        unsigned char const expected = mark(p, bytes);
+        // The whole block is equal to itself moved by one byte, if all its bytes are equal.
+        if (content[0] != expected || std::memcmp(content, content + 1, bytes - 1) != 0)
+            throw std::runtime_error{"a live block was written to by somebody else"};
+        memory_.deallocate(p, bytes, alignment);
+    }
+    static void fill(void* p, std::size_t bytes) { std::memset(p, mark(p, bytes), bytes); }
+
+  private:
+    static unsigned char mark(void const* p, std::size_t bytes) {
+        return static_cast<unsigned char>((strata::detail::address_of(p) >> 4) + bytes);
+    }
+    std::pmr::memory_resource& memory_;
+};
+
+footprint metered(trace::trace const& of, candidate const& who, needs const& need) {
+    constexpr std::size_t samples = 256;
+    std::size_t const stride = of.ops.size() / samples + 1;
+    trace::block_table blocks{of};
+    settle(blocks);
+    resident_peak resident;
+    trace::footprint_meter upstream;
+    resource_ptr const memory = who.make(need, &upstream);
+    filling checked{*memory};
+    trace::replay(of, checked, blocks, filling::fill, [&](std::size_t op) {
+        if (op == of.peak_op || op % stride == 0)
+            resident.sample();
+    });
+    resident.sample();
+    trace::free_rest(blocks, checked);
+    return {upstream.peak_bytes(), resident.growth_bytes()};
+}
+
+needs needs_of(trace::trace const& of) {
+    return {.peak_live_bytes = trace::peak_live_bytes(of, 16),
+            .peak_in_64_bytes = trace::peak_live_bytes(of, 64)};
+}
+
+std::vector<result> measure(trace::trace const& of, candidates const& who, std::size_t rounds,
+                            progress& shown) {
+    needs const need = needs_of(of);
+    std::vector<result> results(who.size());
+    for (std::size_t i = 0; i < who.size(); ++i) {
+        shown.step(of.name, who[i].name + ", footprint");
+        results[i].memory = in_child([&] { return metered(of, who[i], need); });
+    }
+    for (std::size_t round = 0; round < rounds; ++round)
+        for (std::size_t i = 0; i < who.size(); ++i) {
+            shown.step(of.name, who[i].name + ", round " + std::to_string(round + 1));
+            if (!results[i].memory)
+                continue;
+            if (auto const took = in_child([&] { return timed(of, who[i], need); })) {
+                results[i].first.push_back(took->first_ns);
+                if (!std::isnan(took->again_ns))
+                    results[i].again.push_back(took->again_ns);
+            }
+        }
+    return results;
+}
+
+// The least median among the peers.
+double best_peer(candidates const& who, std::vector<result> const& results,
+                 std::vector<double> result::*of) {
+    double best = none;
+    for (std::size_t i = 0; i < who.size(); ++i)
+        if (who[i].side == side::peer)
+            best = std::fmin(best, median(results[i].*of));
+    return best;
+}
+
+void add_rows(table& rows, trace::trace const& of, candidates const& who,
+              std::vector<result> const& results) {
+    auto const ops = static_cast<double>(of.ops.size());
+    auto const live = static_cast<double>(of.peak_live_bytes);
+    double const best_first = best_peer(who, results, &result::first);
+    double const best_again = best_peer(who, results, &result::again);
+    rows.rule();
+    for (std::size_t i = 0; i < who.size(); ++i) {
+        double const first = median(results[i].first);
+        double const again = median(results[i].again);
+        footprint const memory = results[i].memory.value_or(footprint{});
+        bool const measured = results[i].memory.has_value();
+        auto const held =
+            measured && who[i].upstream_tells ? static_cast<double>(memory.held) : none;
+        double const resident =
+            measured && memory.resident != 0 ? static_cast<double>(memory.resident) : none;
+        rows.row({of.name + "  " + who[i].name, number(first / ops, 1), ratio(first / best_first),
+                  number(again / ops, 1), ratio(again / best_again), number(held / 1048576, 2),
+                  ratio(held / live), number(resident / 1048576, 2), ratio(resident / live),
+                  std::isnan(resident) ? "-" : number(100 * live / resident, 0) + "%"});
+    }
+}
+
+void describe(trace::trace const& of) {
+    std::printf("%s: %zu ops, at most %zu blocks and %s live\n", of.name.c_str(), of.ops.size(),
+                of.peak_live_blocks, mebibytes(static_cast<double>(of.peak_live_bytes)).c_str());
+}
+
+// Returns: whether every candidate got through every trace.
+bool run(arguments const& chosen) {
+    candidates who = select(chosen.candidate);
+    if (chosen.list) {
+        list(who);
+        return true;
+    }
+    if (chosen.operands.empty())
+        throw std::runtime_error{"no trace was given; --help says more"};
+    std::erase_if(who, [](candidate const& one) { return !one.suits(needs{}); });
+    std::vector<trace::trace> traces;
+    for (std::string const& path : chosen.operands)
+        describe(traces.emplace_back(trace::read(std::filesystem::path{path})));
+
+    bool complete = true;
+    table rows{{"trace, candidate", "first ns/op", "/best peer", "again ns/op", "/best peer",
+                "held MiB", "held/live", "resident MiB", "resident/live", "utilization"}};
+    {
+        progress shown{traces.size() * who.size() * (chosen.rounds + 1)};
+        for (trace::trace const& of : traces) {
+            auto const results = measure(of, who, chosen.rounds, shown);
+            add_rows(rows, of, who, results);
+            complete = complete && std::ranges::all_of(results, [&](result const& one) {
+                           return one.memory && one.first.size() == chosen.rounds;
+                       });
+        }
+    }
+    std::printf("\n");
+    rows.print(chosen.style);
+    std::printf(
+        "\nMedian of %zu rounds, each replay in a fresh process. first: from construction on, "
+        "page\n"
+        "faults included; again: a second replay on the same resource. held: peak of the bytes\n"
+        "taken from upstream; resident: peak growth of the process's memory, every block filled.\n"
+        "utilization: peak live bytes / resident.\n",
+        chosen.rounds);
+    return complete;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    make_room_for_thread_locals(argv);
+    try {
+        auto const chosen = parse(argc, argv,
+                                  "replay_bench [OPTION...] TRACE...\n"
+                                  "Replays traces (.rep, .rep.xz) through every resource");
+        return !chosen || run(*chosen) ? EXIT_SUCCESS : EXIT_FAILURE;
+    } catch (std::exception const& error) {
+        std::fprintf(stderr, "replay_bench: %s\n", error.what());
+        return EXIT_FAILURE;
+    }
+}

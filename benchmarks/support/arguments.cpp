@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSL-1.0
+// GCC 12 inlines a branch of typed_value::notify that is never taken, and warns of its null pointer.
+#pragma GCC diagnostic ignored "-Wnull-dereference"
+
+#include "arguments.hpp"
+
+#include <iostream>
+
+#include <boost/program_options.hpp>
+
+namespace strata::benchmark {
+
+namespace options = boost::program_options;
+
+std::optional<arguments> parse(int argc, char** argv, std::string const& usage) {
+    options::options_description named{usage};
+    named.add_options()("help,h", "say this") //
+        ("rounds", options::value<std::size_t>()->default_value(7)->value_name("N"),
+         "take medians of N rounds") //
+        ("candidate", options::value<std::string>()->default_value("")->value_name("TEXT"),
+         "only those whose name holds TEXT")                            //
+        ("list", "name what there is to measure, and how it is set up") //
+        ("smoke", "one short round: whether it works, not how fast")    //
+        ("markdown", "print tables for a README");
+    auto const parsed = options::command_line_parser(argc, argv).options(named).run();
+    options::variables_map given;
+    options::store(parsed, given);
+    if (given.count("help") != 0) {
+        std::cout << named;
+        return std::nullopt;
+    }
+    bool const smoke = given.count("smoke") != 0;
+    return arguments{
+        .operands = options::collect_unrecognized(parsed.options, options::include_positional),
+        .candidate = given["candidate"].as<std::string>(),
+        .rounds = smoke ? 1 : given["rounds"].as<std::size_t>(),
+        .smoke = smoke,
+        .list = given.count("list") != 0,
+        .style = given.count("markdown") != 0 ? table::style::markdown : table::style::text};
+}
+
+} // namespace strata::benchmark

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "candidates.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+
+#include <strata/segregated_pool_resource.hpp>
+
+namespace strata::benchmark {
+
+namespace {
+
+// The least that can be done behind a virtual call: blocks of one size, kept in a list whose links
+// lie in the freed blocks; nothing is checked, nothing goes back.
+class bare_list final : public std::pmr::memory_resource {
+  public:
+    bare_list(std::size_t block_bytes, std::pmr::memory_resource* upstream)
+        : block_bytes_{whole(block_bytes, 16)}, chunks_{upstream} {}
+
+  private:
+    struct link {
+        link* next;
+    };
+
+    void* do_allocate(std::size_t, std::size_t) override {
+        if (free_ == nullptr) [[unlikely]]
+            return chunks_.allocate(block_bytes_, 16);
+        link* const block = free_;
+        free_ = block->next;
+        return block;
+    }
+    void do_deallocate(void* p, std::size_t, std::size_t) override {
+        free_ = ::new (p) link{free_};
+    }
+    bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+        return this == &other;
+    }
+
+    link* free_ = nullptr;
+    std::size_t block_bytes_;
+    std::pmr::monotonic_buffer_resource chunks_;
+};
+
+// libstdc++ 12 gives a block of 24 bytes for 24 bytes aligned to 16, and aligns it to 8; asked for
+// 32 it is right. Called by its qualified name: one virtual call, as for all.
+template <class Pool>
+class standard_pool final : public Pool {
+  public:
+    using Pool::Pool;
+
+  private:
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        return Pool::do_allocate(whole(bytes, alignment), alignment);
+    }
+    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+        Pool::do_deallocate(p, whole(bytes, alignment), alignment);
+    }
+};
+
+} // namespace
+
+void add_standard(candidates& list) {
+    using upstream_ptr = std::pmr::memory_resource*;
+    list.push_back({.name = "bare list",
+                    .about = "one size, a LIFO list, no checks: the floor under a virtual call",
+                    .side = side::reference,
+                    .one_size_only = true,
+                    .make = [](needs const& of, upstream_ptr upstream) {
+                        return make_resource<bare_list>(of.block_bytes, upstream);
+                    }});
+    list.push_back({.name = "std monotonic",
+                    .about = "std::pmr::monotonic_buffer_resource: frees nothing until the end",
+                    .side = side::reference,
+                    .frees = false,
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return make_resource<std::pmr::monotonic_buffer_resource>(upstream);
+                    }});
+    list.push_back({.name = "new_delete",
+                    .about = "std::pmr::new_delete_resource(), over the C library's malloc",
+                    .thread_safe = true,
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return resource_ptr{resource_ptr{}, upstream};
+                    }});
+    list.push_back({.name = "std unsync pool",
+                    .about = "std::pmr::unsynchronized_pool_resource, default options",
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return make_resource<standard_pool<std::pmr::unsynchronized_pool_resource>>(
+                            upstream);
+                    }});
+    list.push_back({.name = "std sync pool",
+                    .about = "std::pmr::synchronized_pool_resource, default options",
+                    .thread_safe = true,
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return make_resource<standard_pool<std::pmr::synchronized_pool_resource>>(
+                            upstream);
+                    }});
+}
+
+void add_strata(candidates& list) {
+    using upstream_ptr = std::pmr::memory_resource*;
+    list.push_back({.name = "segregated_pool",
+                    .about = "default options: to 512 bytes, larger ones upstream",
+                    .side = side::strata,
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return make_resource<segregated_pool_resource>(upstream);
+                    }});
+    list.push_back({.name = "segregated_pool 32K",
+                    .about = "largest_block_bytes = 32 KiB, larger ones upstream",
+                    .side = side::strata,
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return make_resource<segregated_pool_resource>(
+                            segregated_pool_options{.largest_block_bytes = 32768}, upstream);
+                    }});
+}
+
+candidates select(std::string const& name_part) {
+    candidates all;
+    std::vector<std::string> missing;
+    add_standard(all);
+    add_strata(all);
+    add_boost(all, missing);
+    add_foonathan(all, missing);
+    add_mallocs(all, missing);
+    for (std::string const& reason : missing)
+        std::fprintf(stderr, "without %s\n", reason.c_str());
+    std::erase_if(
+        all, [&](candidate const& one) { return one.name.find(name_part) == std::string::npos; });
+    if (all.empty())
+        throw std::runtime_error{"no candidate's name holds \"" + name_part + "\""};
+    std::ranges::stable_sort(all, {}, [](candidate const& one) { return one.side; });
+    return all;
+}
+
+void list(candidates const& who) {
+    for (candidate const& one : who)
+        std::printf("%-22s%s\n", one.name.c_str(), one.about.c_str());
+}
+
+} // namespace strata::benchmark

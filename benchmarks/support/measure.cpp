@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "measure.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <limits>
+
+#include <malloc.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "trace/footprint.hpp"
+
+namespace strata::benchmark {
+
+double median(std::vector<double> values) {
+    if (values.empty())
+        return std::numeric_limits<double>::quiet_NaN();
+    std::ranges::sort(values);
+    std::size_t const middle = values.size() / 2;
+    return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+resident_peak::resident_peak() : start_{trace::resident_anonymous_bytes()}, peak_{start_} {}
+
+void resident_peak::sample() {
+    peak_ = std::max(peak_, trace::resident_anonymous_bytes());
+}
+
+namespace {
+
+// In the child: work, and what it stored at `result` into the pipe. Nothing of the parent's is
+// flushed or destroyed by it.
+[[noreturn]] void run_and_exit(int pipe, void const* result, std::size_t bytes,
+                               detail::function_ref<void()> work) {
+    ::prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    ::malloc_trim(0);
+    bool sent = false;
+    try {
+        work();
+        sent = ::write(pipe, result, bytes) == static_cast<::ssize_t>(bytes);
+    } catch (std::exception const& error) {
+        std::fprintf(stderr, "\n%s\n", error.what());
+    }
+    ::_exit(sent ? 0 : 1);
+}
+
+} // namespace
+
+bool in_child(void* result, std::size_t bytes, detail::function_ref<void()> work) {
+    int ends[2];
+    if (::pipe(ends) != 0)
+        return false;
+    ::pid_t const child = ::fork();
+    if (child == 0)
+        run_and_exit(ends[1], result, bytes, work);
+    ::close(ends[1]);
+    bool const received =
+        child > 0 && ::read(ends[0], result, bytes) == static_cast<::ssize_t>(bytes);
+    ::close(ends[0]);
+    int status = 0;
+    if (child > 0)
+        ::waitpid(child, &status, 0);
+    return received && status == 0;
+}
+
+} // namespace strata::benchmark
