@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: BSL-1.0
+#define BOOST_TEST_MODULE free_bits
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <strata/detail/free_bits.hpp>
+
+#include "support/seed.hpp"
+
+using strata::detail::bit_word;
+using strata::detail::free_bits;
+
+namespace {
+
+// free_bits and the simplest thing that does the same.
+class pair_of_both {
+  public:
+    explicit pair_of_both(std::size_t n)
+        : storage_(free_bits::storage_words(n), 0xAAAA'AAAA'AAAA'AAAA),
+          bits{storage_.data(), n},
+          model(n, true) {}
+
+    [[nodiscard]] std::size_t find(std::size_t n, free_bits::places where) const {
+        for (std::size_t i = where.phase; i < model.size() && n <= model.size() - i;
+             i += where.step)
+            if (run_at(i) >= n)
+                return i;
+        return free_bits::none;
+    }
+    [[nodiscard]] std::size_t run_at(std::size_t i) const {
+        std::size_t n = 0;
+        while (i + n < model.size() && model[i + n])
+            ++n;
+        return n;
+    }
+    void mark(std::size_t first, std::size_t n, bool free) {
+        if (free)
+            bits.give(first, n);
+        else
+            bits.take(first, n);
+        std::fill_n(model.begin() + static_cast<std::ptrdiff_t>(first), n, free);
+    }
+
+  private:
+    std::vector<bit_word> storage_;
+
+  public:
+    free_bits bits;
+    std::vector<bool> model;
+};
+
+bool holds(free_bits const& bits) {
+    char const* const broken = bits.broken_invariant();
+    if (broken != nullptr)
+        BOOST_TEST_MESSAGE(broken);
+    return broken == nullptr;
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_SUITE(free_bits_promises)
+
+BOOST_AUTO_TEST_CASE(a_run_of_every_length_at_every_place_is_found_and_no_longer_one) {
+    for (std::size_t const n : {1u, 12u, 63u, 64u, 65u, 130u, 200u})
+        for (std::size_t first = 0; first < n; ++first)
+            for (std::size_t length = 1; length <= n - first; ++length) {
+                pair_of_both both{n};
+                both.bits.take(0, n);
+                both.bits.give(first, length);
+                BOOST_REQUIRE(both.bits.find_run(length, {}) == first);
+                BOOST_REQUIRE(both.bits.find_run(length + 1, {}) == free_bits::none);
+                BOOST_REQUIRE(both.bits.run_length(first) == length);
+                BOOST_REQUIRE(both.bits.longest_run() == length);
+                BOOST_REQUIRE(both.bits.all_free(first, length));
+                BOOST_REQUIRE(length == 1 || both.bits.none_free_up_to(first) == false);
+                BOOST_REQUIRE(both.bits.count() == length);
+            }
+}
+
+BOOST_AUTO_TEST_CASE(every_pattern_of_twelve_blocks_is_searched_rightly) {
+    for (unsigned pattern = 0; pattern < 4096; ++pattern) {
+        pair_of_both both{12};
+        for (std::size_t i = 0; i < 12; ++i)
+            if ((pattern >> i & 1u) == 0)
+                both.mark(i, 1, false);
+        BOOST_REQUIRE(holds(both.bits));
+        for (std::size_t n = 1; n <= 12; ++n)
+            for (std::size_t step = 1; step <= 8; step *= 2)
+                for (std::size_t phase = 0; phase < step; ++phase)
+                    BOOST_REQUIRE(both.bits.find_run(n, {step, phase}) ==
+                                  both.find(n, {step, phase}));
+    }
+}
+
+BOOST_AUTO_TEST_CASE(runs_are_found_first_fit_like_in_the_model) {
+    std::mt19937_64 random{strata::test::seed()};
+    for (std::size_t const n : {64u, 129u, 1000u, 4096u, 9001u}) {
+        pair_of_both both{n};
+        for (int step = 0; step < 1500; ++step) {
+            std::size_t const length = std::min<std::size_t>(n, 1 + random() % 200 % (n / 3));
+            if (random() % 2 == 0) {
+                free_bits::places where{std::size_t{1} << random() % 9, 0};
+                where.phase = random() & (where.step - 1);
+                std::size_t const at = both.bits.find_run(length, where);
+                BOOST_REQUIRE(at == both.find(length, where));
+                if (at != free_bits::none)
+                    both.mark(at, length, false);
+            } else if (std::size_t const i = random() % n; !both.model[i]) {
+                std::size_t taken = 0;
+                while (i + taken < n && taken < length && !both.model[i + taken])
+                    ++taken;
+                both.mark(i, taken, true);
+            }
+            BOOST_REQUIRE(holds(both.bits));
+            std::size_t const free =
+                static_cast<std::size_t>(std::count(both.model.begin(), both.model.end(), true));
+            BOOST_REQUIRE(both.bits.count() == free);
+        }
+    }
+}
+
+BOOST_AUTO_TEST_CASE(singles_come_lowest_first_across_every_summary_border) {
+    // More than two words of the topmost level: 262144 blocks each.
+    constexpr std::size_t n = 2 * 262144 + 4096 + 65;
+    pair_of_both both{n};
+    for (std::size_t i = 0; i < n; ++i)
+        BOOST_REQUIRE(both.bits.take_lowest() == i);
+    BOOST_TEST(both.bits.take_lowest() == free_bits::none);
+    BOOST_TEST(holds(both.bits));
+
+    std::vector<std::size_t> const holes{0,      63,     64,     4095,   4096,        262143,
+                                         262144, 262145, 524287, 524288, 524288 + 64, n - 1};
+    for (std::size_t const i : holes)
+        both.bits.give(i);
+    BOOST_TEST(holds(both.bits));
+    for (std::size_t const i : holes) {
+        BOOST_TEST(both.bits.find_run(1, {}) == i);
+        BOOST_TEST(both.bits.take_lowest() == i);
+    }
+    both.bits.give(500000, 1000);
+    BOOST_TEST(both.bits.find_run(1000, {}) == 500000u);
+    BOOST_TEST(both.bits.find_run(900, {65536, 65536 - 100}) == free_bits::none);
+    BOOST_TEST(both.bits.find_run(900, {65536, 500050 % 65536}) == 500050u);
+    both.bits.give_all();
+    BOOST_TEST(holds(both.bits));
+    BOOST_TEST(both.bits.longest_run() == n);
+}
+
+BOOST_AUTO_TEST_CASE(a_broken_invariant_is_named) {
+    for (std::size_t word = 0; word < free_bits::storage_words(70); ++word) {
+        std::vector<bit_word> storage(free_bits::storage_words(70));
+        free_bits const bits{storage.data(), 70};
+        storage[word] ^= word == 0 ? ~bit_word{0} : bit_word{1} << 63;
+        BOOST_TEST(bits.broken_invariant() != nullptr);
+    }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
