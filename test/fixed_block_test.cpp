@@ -215,7 +215,7 @@ BOOST_AUTO_TEST_SUITE_END()
 BOOST_AUTO_TEST_SUITE(fixed_block_single_blocks)
 
 BOOST_AUTO_TEST_CASE(batches_come_in_address_order_whatever_the_order_of_frees) {
-    std::mt19937_64 random{strata::test::seed()};
+    std::mt19937_64 random{strata::test::seed("fixed_block model")};
     for (std::size_t const n : {1u, 2u, 64u, 65u, 130u, 5000u}) {
         bounded limited{n * 40, 40};
         auto& pool = limited.pool;
@@ -729,7 +729,7 @@ struct model {
 } // namespace
 
 BOOST_AUTO_TEST_CASE(random_operations_agree_with_first_fit_on_a_vector_of_bool) {
-    std::mt19937_64 random{strata::test::seed()};
+    std::mt19937_64 random{strata::test::seed("fixed_block model")};
     for (std::size_t const block : {8u, 24u, 64u, 104u})
         for (std::size_t const n : {12u, 64u, 130u, 700u}) {
             misuse_recorder recorder;

@@ -98,7 +98,7 @@ BOOST_AUTO_TEST_CASE(every_pattern_of_twelve_blocks_is_searched_rightly) {
 }
 
 BOOST_AUTO_TEST_CASE(runs_are_found_first_fit_like_in_the_model) {
-    std::mt19937_64 random{strata::test::seed()};
+    std::mt19937_64 random{strata::test::seed("free_bits model")};
     for (std::size_t const n : {64u, 129u, 1000u, 4096u, 9001u}) {
         pair_of_both both{n};
         for (int step = 0; step < 1500; ++step) {
