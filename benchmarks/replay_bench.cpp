@@ -117,7 +117,8 @@ footprint metered(trace::trace const& of, candidate const& who, needs const& nee
 }
 
 needs needs_of(trace::trace const& of) {
-    return {.peak_live_bytes = trace::peak_live_bytes(of, 16),
+    return {.peak_requested_bytes = of.peak_live_bytes,
+            .peak_live_bytes = trace::peak_live_bytes(of, 16),
             .peak_in_64_bytes = trace::peak_live_bytes(of, 64)};
 }
 
@@ -127,7 +128,11 @@ std::vector<result> measure(trace::trace const& of, candidates const& who, std::
     std::vector<result> results(who.size());
     for (std::size_t i = 0; i < who.size(); ++i) {
         shown.step(of.name, who[i].name + ", footprint");
-        results[i].memory = in_child([&] { return metered(of, who[i], need); });
+        results[i].memory = in_child([&] {
+            footprint found{};
+            on_fresh_heap([&] { found = metered(of, who[i], need); });
+            return found;
+        });
     }
     for (std::size_t round = 0; round < rounds; ++round)
         for (std::size_t i = 0; i < who.size(); ++i) {

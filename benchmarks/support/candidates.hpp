@@ -17,10 +17,11 @@ namespace strata::benchmark {
 
 /// What a workload says of itself to those who must know beforehand.
 struct needs {
-    std::size_t peak_live_bytes = 0;  ///< the most that is live, as asked for
-    std::size_t peak_in_64_bytes = 0; ///< the same, each block rounded up to 64 bytes
-    std::size_t block_bytes = 0;      ///< the one size that is asked for; 0: many sizes
-    bool threads = false;             ///< several threads share the resource
+    std::size_t peak_requested_bytes = 0; ///< the most that is live, as asked for
+    std::size_t peak_live_bytes = 0;      ///< the same, each block rounded up to 16 bytes
+    std::size_t peak_in_64_bytes = 0;     ///< the same, each block rounded up to 64 bytes
+    std::size_t block_bytes = 0;          ///< the one size that is asked for; 0: many sizes
+    bool threads = false;                 ///< several threads share the resource
 
     /// Returns: bytes of a region that a careful user would choose: an eighth more than is needed.
     [[nodiscard]] std::size_t region_bytes() const { return room(peak_live_bytes); }

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 #include <limits>
+#include <thread>
 
 #include <malloc.h>
 #include <sys/prctl.h>
@@ -48,6 +49,19 @@ namespace {
 }
 
 } // namespace
+
+void on_fresh_heap(detail::function_ref<void()> work) {
+    std::exception_ptr error;
+    std::thread{[&] {
+        try {
+            work();
+        } catch (...) {
+            error = std::current_exception();
+        }
+    }}.join();
+    if (error)
+        std::rethrow_exception(error);
+}
 
 bool in_child(void* result, std::size_t bytes, detail::function_ref<void()> work) {
     int ends[2];

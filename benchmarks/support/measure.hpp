@@ -52,6 +52,10 @@ class resident_peak {
     std::size_t peak_;
 };
 
+/// Runs `work` in a new thread. The C library gives that one an arena of its own, so that the holes
+/// of the heap that a child process inherits serve nobody and all memory that work gets is new.
+void on_fresh_heap(detail::function_ref<void()> work);
+
 /// Runs `work` in a child process, which starts with a trimmed heap and without huge pages, so that
 /// nothing that ran before it has a part in what it measures, and memory is counted by pages.
 /// Returns: what work stored through its argument; nothing when the child failed (its stderr has

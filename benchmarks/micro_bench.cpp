@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: BSL-1.0
+
+// Runs small workloads on every resource and its peers.
+//
+// Every run is a process of its own, forked from this one, and warms up before the clock starts.
+// Candidates take turns, round after round; medians are compared. Footprints are taken in a run of
+// their own.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <limits>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "support/arguments.hpp"
+#include "support/candidates.hpp"
+#include "support/measure.hpp"
+#include "support/table.hpp"
+#include "support/workloads.hpp"
+#include "trace/footprint.hpp"
+
+namespace {
+
+using namespace strata::benchmark;
+
+constexpr double none = std::numeric_limits<double>::quiet_NaN();
+
+// Less than this live says nothing of a footprint.
+constexpr std::size_t few_bytes = 32768;
+
+// What one candidate did with one workload; NaN: it does not suit.
+struct cell {
+    std::vector<double> rounds; // ns an op
+    double ns = none;           // their median
+    double resident = none;     // peak resident bytes over bytes live
+    bool failed = false;
+};
+
+// One workload, all candidates.
+struct column {
+    workload what;
+    needs need;
+    std::vector<cell> cells;
+};
+
+// Makes a candidate's resource when the workload is ready for it, and looks at memory before that
+// and when most is live.
+class candidate_stage final : public stage {
+  public:
+    candidate_stage(candidate const& who, needs const& need) : who_{who}, need_{need} {}
+    [[nodiscard]] std::size_t growth_bytes() const { return resident_->growth_bytes(); }
+
+    void look_at_memory() { looking_ = true; }
+
+  private:
+    std::pmr::memory_resource& open() override {
+        if (looking_)
+            resident_.emplace();
+        memory_ = who_.make(need_, std::pmr::new_delete_resource());
+        return *memory_;
+    }
+    void full() override {
+        if (looking_)
+            resident_->sample();
+    }
+
+    candidate const& who_;
+    needs const& need_;
+    bool looking_ = false;
+    std::optional<resident_peak> resident_;
+    resource_ptr memory_;
+};
+
+// Nanoseconds an op.
+double timed(workload const& what, candidate const& who, needs const& need) {
+    candidate_stage on{who, need};
+    sample const took = what.run(on);
+    return took.ns / took.ops;
+}
+
+// Bytes that the process grew by.
+std::size_t metered(workload const& what, candidate const& who, needs const& need) {
+    candidate_stage on{who, need};
+    on.look_at_memory();
+    on_fresh_heap([&] { static_cast<void>(what.run(on)); });
+    return on.growth_bytes();
+}
+
+column measure(workload const& what, candidates const& who, std::size_t rounds, progress& shown) {
+    column result{what, needs_of(what), std::vector<cell>(who.size())};
+    for (std::size_t round = 0; round <= rounds; ++round)
+        for (std::size_t i = 0; i < who.size(); ++i) {
+            cell& mine = result.cells[i];
+            shown.step(what.name, who[i].name + ", round " + std::to_string(round));
+            if (!who[i].suits(result.need) || !who[i].frees || mine.failed)
+                continue;
+            if (round == 0) {
+                auto const bytes = in_child([&] { return metered(what, who[i], result.need); });
+                mine.failed = !bytes;
+                if (bytes && *bytes != 0 && result.need.peak_requested_bytes > few_bytes)
+                    mine.resident = static_cast<double>(*bytes) /
+                                    static_cast<double>(result.need.peak_requested_bytes);
+            } else {
+                auto const ns = in_child([&] { return timed(what, who[i], result.need); });
+                mine.failed = !ns;
+                mine.rounds.push_back(ns.value_or(none));
+            }
+        }
+    for (cell& one : result.cells)
+        one.ns = one.failed ? none : median(one.rounds);
+    return result;
+}
+
+// The least value of `of` on one side.
+double best(candidates const& who, column const& among, side of) {
+    double least = none;
+    for (std::size_t i = 0; i < who.size(); ++i)
+        if (who[i].side == of)
+            least = std::fmin(least, among.cells[i].ns);
+    return least;
+}
+
+using columns = std::vector<column>;
+
+table time_table(candidates const& who, columns const& all) {
+    std::vector<std::string> header{"ns an op"};
+    for (column const& one : all)
+        header.push_back(one.what.name);
+    table rows{header};
+    for (std::size_t i = 0; i < who.size(); ++i) {
+        std::vector<std::string> cells{who[i].name};
+        bool any = false;
+        for (column const& one : all) {
+            cells.push_back(number(one.cells[i].ns, 1));
+            any = any || !std::isnan(one.cells[i].ns);
+        }
+        if (any)
+            rows.row(std::move(cells));
+    }
+    std::vector<std::string> ratios{"best of strata / best peer"};
+    for (column const& one : all)
+        ratios.push_back(ratio(best(who, one, side::strata) / best(who, one, side::peer)));
+    rows.rule();
+    rows.row(std::move(ratios));
+    return rows;
+}
+
+table memory_table(candidates const& who, columns const& all) {
+    std::vector<std::string> header{"resident / live bytes"};
+    for (column const& one : all)
+        header.push_back(one.what.name);
+    table rows{header};
+    for (std::size_t i = 0; i < who.size(); ++i) {
+        std::vector<std::string> cells{who[i].name};
+        bool any = false;
+        for (column const& one : all) {
+            cells.push_back(number(one.cells[i].resident, 2));
+            any = any || !std::isnan(one.cells[i].resident);
+        }
+        if (any)
+            rows.row(std::move(cells));
+    }
+    return rows;
+}
+
+std::vector<workload> chosen_workloads(arguments const& chosen) {
+    std::vector<workload> all = all_workloads(chosen.smoke);
+    if (!chosen.operands.empty())
+        std::erase_if(all, [&](workload const& one) {
+            return std::ranges::none_of(chosen.operands, [&](std::string const& part) {
+                return one.name.find(part) != std::string::npos;
+            });
+        });
+    if (all.empty())
+        throw std::runtime_error{"no workload's name holds that; --list names them"};
+    return all;
+}
+
+// Returns: whether every candidate got through every workload.
+bool run(arguments const& chosen) {
+    std::vector<workload> const workloads = chosen_workloads(chosen);
+    candidates const who = select(chosen.candidate);
+    for (workload const& one : workloads)
+        std::printf("%-20s%s\n", one.name.c_str(), one.about.c_str());
+    if (chosen.list) {
+        std::printf("\n");
+        list(who);
+        return true;
+    }
+    std::printf("Sizes are log-uniform unless said; everything random is drawn from seed 1.\n\n");
+    columns alone;
+    columns threaded;
+    {
+        progress shown{workloads.size() * who.size() * (chosen.rounds + 1)};
+        for (workload const& one : workloads)
+            (one.threads ? threaded : alone).push_back(measure(one, who, chosen.rounds, shown));
+    }
+    bool complete = true;
+    for (columns const* group : {&alone, &threaded}) {
+        if (group->empty())
+            continue;
+        time_table(who, *group).print(chosen.style);
+        std::printf("\n");
+        memory_table(who, *group).print(chosen.style);
+        std::printf("\n");
+        for (column const& one : *group)
+            complete = complete && std::ranges::none_of(one.cells, &cell::failed);
+    }
+    std::printf(
+        "An op is an allocation and a free. Median of %zu rounds, each run in a fresh process.\n",
+        chosen.rounds);
+    return complete;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    make_room_for_thread_locals(argv);
+    try {
+        auto const chosen = parse(argc, argv,
+                                  "micro_bench [OPTION...] [WORKLOAD...]\n"
+                                  "Runs small workloads (those whose name holds WORKLOAD) on every "
+                                  "resource");
+        return !chosen || run(*chosen) ? EXIT_SUCCESS : EXIT_FAILURE;
+    } catch (std::exception const& error) {
+        std::fprintf(stderr, "micro_bench: %s\n", error.what());
+        return EXIT_FAILURE;
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Small programs that use a resource in one way each. What they do in which order is drawn before
+// the clock starts, from the same seed in every round and for every candidate.
+
+#include <cstddef>
+#include <functional>
+#include <memory_resource>
+#include <string>
+#include <vector>
+
+#include "candidates.hpp"
+
+namespace strata::benchmark {
+
+/// An op is one allocation and one free.
+struct sample {
+    double ns;
+    double ops;
+};
+
+/// Where a workload runs.
+class stage {
+  public:
+    stage() = default;
+    stage(stage const&) = delete;
+    stage& operator=(stage const&) = delete;
+    virtual ~stage() = default;
+
+    /// Returns: the resource to use, made at this moment. Called once in each run, when the
+    /// workload has set up what is its own.
+    virtual std::pmr::memory_resource& open() = 0;
+    /// Called once in each run, outside the clock, when most is live.
+    virtual void full() {}
+};
+
+struct workload {
+    std::string name;
+    std::string about; ///< sizes, numbers and order, in one line
+    bool threads = false;
+    /// One round: sets up, warms up, times, frees all.
+    std::function<sample(stage&)> run;
+};
+
+/// Returns: all of them; with `smoke` a hundredth of the ops.
+[[nodiscard]] std::vector<workload> all_workloads(bool smoke);
+
+/// Returns: what a run asks for, by running it.
+[[nodiscard]] needs needs_of(workload const& of);
+
+} // namespace strata::benchmark
