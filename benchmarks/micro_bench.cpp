@@ -59,8 +59,10 @@ class candidate_stage final : public stage {
 
   private:
     std::pmr::memory_resource& open() override {
-        if (looking_)
+        if (looking_) {
+            plug_heap_holes();
             resident_.emplace();
+        }
         memory_ = who_.make(need_, std::pmr::new_delete_resource());
         return *memory_;
     }
@@ -87,12 +89,15 @@ double timed(workload const& what, candidate const& who, needs const& need) {
 std::size_t metered(workload const& what, candidate const& who, needs const& need) {
     candidate_stage on{who, need};
     on.look_at_memory();
-    on_fresh_heap([&] { static_cast<void>(what.run(on)); });
+    static_cast<void>(what.run(on));
     return on.growth_bytes();
 }
 
 column measure(workload const& what, candidates const& who, std::size_t rounds, progress& shown) {
-    column result{what, needs_of(what), std::vector<cell>(who.size())};
+    std::optional<needs> const need = in_child([&] { return needs_of(what); });
+    if (!need)
+        throw std::runtime_error{"the workload " + what.name + " failed"};
+    column result{what, *need, std::vector<cell>(who.size())};
     for (std::size_t round = 0; round <= rounds; ++round)
         for (std::size_t i = 0; i < who.size(); ++i) {
             cell& mine = result.cells[i];

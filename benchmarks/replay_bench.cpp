@@ -103,6 +103,7 @@ footprint metered(trace::trace const& of, candidate const& who, needs const& nee
     std::size_t const stride = of.ops.size() / samples + 1;
     trace::block_table blocks{of};
     settle(blocks);
+    plug_heap_holes();
     resident_peak resident;
     trace::footprint_meter upstream;
     resource_ptr const memory = who.make(need, &upstream);
@@ -128,11 +129,7 @@ std::vector<result> measure(trace::trace const& of, candidates const& who, std::
     std::vector<result> results(who.size());
     for (std::size_t i = 0; i < who.size(); ++i) {
         shown.step(of.name, who[i].name + ", footprint");
-        results[i].memory = in_child([&] {
-            footprint found{};
-            on_fresh_heap([&] { found = metered(of, who[i], need); });
-            return found;
-        });
+        results[i].memory = in_child([&] { return metered(of, who[i], need); });
     }
     for (std::size_t round = 0; round < rounds; ++round)
         for (std::size_t i = 0; i < who.size(); ++i) {

@@ -285,7 +285,7 @@ BOOST_AUTO_TEST_CASE(the_peak_of_a_replay_is_metered) {
     trace::block_table blocks{read};
     trace::footprint_meter memory;
     std::size_t at_peak = 0;
-    trace::replay(read, memory, blocks, trace::touch_ends{},
+    trace::replay(read, memory, blocks, trace::touch_pages{},
                   [&](std::size_t op) { at_peak = op == read.peak_op ? memory.bytes() : at_peak; });
     BOOST_TEST(at_peak == read.peak_live_bytes);
     BOOST_TEST(memory.peak_bytes() == 190u); // the copy in a moving reallocation: 100 + 40 + 50

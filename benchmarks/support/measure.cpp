@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <limits>
-#include <thread>
 
 #include <malloc.h>
 #include <sys/prctl.h>
@@ -50,17 +50,22 @@ namespace {
 
 } // namespace
 
-void on_fresh_heap(detail::function_ref<void()> work) {
-    std::exception_ptr error;
-    std::thread{[&] {
-        try {
-            work();
-        } catch (...) {
-            error = std::current_exception();
+void plug_heap_holes() {
+    auto const holes_bytes = [] {
+        auto const heap = ::mallinfo2();
+        return heap.fordblks - heap.keepcost; // all that is free, but for the heap's end
+    };
+    constexpr std::size_t cached_bytes = 1040; // glibc keeps seven of each size up to here aside
+    for (std::size_t bytes = 16; bytes < cached_bytes; bytes += 16)
+        for (int i = 0; i < 7; ++i)
+            keep(std::malloc(bytes));
+    for (std::size_t bytes = 1 << 20; bytes >= 16; bytes -= std::max<std::size_t>(16, bytes / 16))
+        for (std::size_t before = holes_bytes(), after = 0; before != 0; before = after) {
+            keep(std::malloc(bytes));
+            after = holes_bytes();
+            if (after >= before)
+                break; // no hole was large enough: it came from the end
         }
-    }}.join();
-    if (error)
-        std::rethrow_exception(error);
 }
 
 bool in_child(void* result, std::size_t bytes, detail::function_ref<void()> work) {

@@ -52,9 +52,9 @@ class resident_peak {
     std::size_t peak_;
 };
 
-/// Runs `work` in a new thread. The C library gives that one an arena of its own, so that the holes
-/// of the heap that a child process inherits serve nobody and all memory that work gets is new.
-void on_fresh_heap(detail::function_ref<void()> work);
+/// Takes every hole in the C library's heap and never gives it back: all memory that is asked for
+/// from then on is new to the process. For a child process that is to have its memory measured.
+void plug_heap_holes();
 
 /// Runs `work` in a child process, which starts with a trimmed heap and without huge pages, so that
 /// nothing that ran before it has a part in what it measures, and memory is counted by pages.

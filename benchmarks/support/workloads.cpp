@@ -20,6 +20,7 @@
 #include <strata/detail/function_ref.hpp>
 
 #include "measure.hpp"
+#include "trace/trace.hpp"
 
 namespace strata::benchmark {
 
@@ -37,10 +38,8 @@ struct block {
 };
 
 block take(memory& from, std::size_t bytes) {
-    auto* const p = static_cast<unsigned char*>(from.allocate(bytes, alignment));
-    p[0] = 1;
-    p[bytes - 1] = 1;
-    keep(p);
+    void* const p = from.allocate(bytes, alignment);
+    trace::touch_pages{}(p, bytes);
     return {p, bytes};
 }
 

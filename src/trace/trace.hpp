@@ -100,12 +100,14 @@ class block_table {
     std::vector<slot> slots_;
 };
 
-/// Writes a block's first and last byte, as the least that a program does with a block.
-struct touch_ends {
+/// Writes a byte in each of a block's pages and its last one: the least that makes it resident.
+struct touch_pages {
     void operator()(void* p, std::size_t bytes) const noexcept {
-        auto* const block = static_cast<unsigned char*>(p);
-        static_cast<unsigned char volatile*>(block)[0] = 1;
-        static_cast<unsigned char volatile*>(block)[bytes - 1] = 1;
+        constexpr std::size_t page_bytes = 4096;
+        auto volatile* const block = static_cast<unsigned char volatile*>(p);
+        for (std::size_t at = 0; at < bytes; at += page_bytes)
+            block[at] = 1;
+        block[bytes - 1] = 1;
     }
 };
 
@@ -151,7 +153,7 @@ void replay(trace const& of, Memory& memory, block_table& blocks, Touch touch, A
 
 template <class Memory>
 void replay(trace const& of, Memory& memory, block_table& blocks) {
-    replay(of, memory, blocks, touch_ends{}, [](std::size_t) {});
+    replay(of, memory, blocks, touch_pages{}, [](std::size_t) {});
 }
 
 /// Frees what a replay left live, in the order of ids.
