@@ -39,6 +39,11 @@ class resource : public std::pmr::memory_resource {
     //   deallocate ignores null; a call that names no live block goes to the misuse handler and
     //   changes nothing.
 
+    /// std's call without std's precondition that p is not null.
+    void deallocate(void* p, std::size_t bytes, std::size_t alignment = detail::max_align) {
+        do_deallocate(p, bytes, alignment);
+    }
+
     /// Grows or shrinks a block, in place where it can, else by moving it; contents are kept up to
     /// the smaller size. Null `p` allocates. A size of 0 keeps a (small) block that must be freed.
     /// Returns: the block; null when the misuse handler was called because p, old_bytes and
