@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <utility>
 
 namespace strata {
@@ -198,6 +199,13 @@ std::size_t segregated_pool_resource::do_trim() {
     return before - source_.held_bytes() + served_.trim();
 }
 
+// What an empty slab of `bytes` can be cut into, at most; 0 where it is too small for any class.
+std::size_t segregated_pool_resource::largest_class_within(std::size_t bytes) const noexcept {
+    auto const sizes = classes_.block_sizes();
+    auto const above = std::upper_bound(sizes.begin(), sizes.end(), bytes);
+    return above == sizes.begin() ? 0 : *std::prev(above);
+}
+
 statistics segregated_pool_resource::do_stats() const {
     statistics s;
     s.footprint_bytes = source_.held_bytes();
@@ -211,7 +219,8 @@ statistics segregated_pool_resource::do_stats() const {
         s.free_blocks += free;
         s.free_bytes += free * block_bytes;
         if (free != 0)
-            s.largest_free_bytes = std::max(s.largest_free_bytes, block_bytes);
+            s.largest_free_bytes = std::max(
+                s.largest_free_bytes, whole ? largest_class_within(block_bytes) : block_bytes);
     });
     s.requested_bytes = std::min(requested_bytes_, s.live_bytes);
     s.overhead_bytes = s.footprint_bytes - s.live_bytes - s.free_bytes;

@@ -141,6 +141,7 @@ class segregated_pool_resource final : public resource {
     void deallocate_or_report(void* p, std::size_t bytes, std::size_t alignment);
     [[nodiscard]] std::size_t class_of(std::size_t bytes, std::size_t alignment) const noexcept;
     [[nodiscard]] bool checked_class(std::size_t c) const;
+    [[nodiscard]] std::size_t largest_class_within(std::size_t bytes) const noexcept;
     void serve_from_next_slab(std::size_t c);
     void returned_last(slab* s) noexcept;
     void forget_slabs() noexcept;
