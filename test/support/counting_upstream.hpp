@@ -21,7 +21,7 @@ class counting_upstream final : public std::pmr::memory_resource {
     counting_upstream& operator=(counting_upstream const&) = delete;
     ~counting_upstream() override {
         for (auto const& [p, served] : live_)
-            source_->deallocate(p, served.bytes, served.alignment);
+            source_->deallocate(const_cast<void*>(p), served.bytes, served.alignment);
     }
 
     /// Lets `calls` more allocations succeed; every one after them throws bad_alloc.
@@ -33,6 +33,12 @@ class counting_upstream final : public std::pmr::memory_resource {
     [[nodiscard]] std::size_t live_blocks() const noexcept { return live_.size(); }
     [[nodiscard]] std::size_t live_bytes() const noexcept { return live_bytes_; }
     [[nodiscard]] std::size_t peak_bytes() const noexcept { return peak_bytes_; }
+    /// Returns: whether a block was served with this triple and has not come back.
+    [[nodiscard]] bool holds(void const* p, std::size_t bytes, std::size_t alignment) const {
+        auto const found = live_.find(p);
+        return found != live_.end() && found->second.bytes == bytes &&
+               found->second.alignment == alignment;
+    }
     /// Blocks that came back unknown, or with other bytes or alignment than they went out with.
     [[nodiscard]] std::size_t mismatches() const noexcept { return mismatches_; }
     /// All that was served came back, and rightly.
@@ -76,7 +82,7 @@ class counting_upstream final : public std::pmr::memory_resource {
     }
 
     std::pmr::memory_resource* source_; // held, not owned
-    std::map<void*, request> live_;
+    std::map<void const*, request> live_;
     std::size_t live_bytes_ = 0;
     std::size_t peak_bytes_ = 0;
     std::size_t allocations_ = 0;

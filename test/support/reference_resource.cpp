@@ -59,8 +59,9 @@ void* reference_resource::do_allocate(std::size_t bytes, std::size_t alignment) 
         take_chunk();
         p = carve(rounded(bytes), wanted);
     }
-    if (is(fault::writes_into_live_block) && !live_.empty() && live_.begin()->second.bytes > 8)
-        writable(live_.begin()->first)[8] ^= std::byte{1};
+    if (is(fault::writes_into_live_block))
+        for (auto const& [other, asked] : live_)
+            std::fill_n(writable(other), std::min<std::size_t>(asked.bytes, 1), std::byte{0xee});
     if (is(fault::hands_out_twice) && live_.size() % 8 == 7)
         add_free(p, rounded(bytes));
     live_[p] = request{bytes, alignment};
@@ -178,11 +179,11 @@ void reference_resource::do_deallocate(void* p, std::size_t bytes, std::size_t a
 
 // --- the rest ---
 
-bool reference_resource::do_try_resize(void* p, std::size_t, std::size_t new_bytes,
+bool reference_resource::do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes,
                                        std::size_t alignment) {
     auto const found = live_.find(detail::as_bytes(p));
     if (found == live_.end() || !carves(new_bytes, alignment))
-        return false;
+        return new_bytes == old_bytes;
     std::size_t const held = rounded(found->second.bytes);
     std::size_t const size = rounded(new_bytes);
     if (size > held) {
@@ -301,17 +302,17 @@ void reference_resource::do_visit_blocks(block_visitor f) const {
 }
 
 bool reference_resource::do_check_invariants() const {
+    free_map blocks = free_;
+    for (auto const& [p, asked] : live_)
+        blocks[p] = rounded(asked.bytes);
     std::byte const* end = nullptr; // of the block before
     std::size_t bytes = 0;
     bool fine = true;
-    do_visit_blocks([&](block_info const& block) {
-        if (chunk_of(block.address) == nullptr)
-            return;
-        auto const* const begin = detail::as_bytes(block.address);
-        fine = fine && begin >= end;
-        end = begin + block.bytes;
-        bytes += block.bytes;
-    });
+    for (auto const& [p, size] : blocks) {
+        fine = fine && chunk_of(p) != nullptr && p >= end;
+        end = p + size;
+        bytes += size;
+    }
     fine = fine && bytes == chunks_.size() * (chunk_bytes - chunk_overhead);
     if (!fine)
         std::fputs("strata: reference: the blocks do not tile the chunks\n", stderr);

@@ -8,7 +8,7 @@
 #include <memory>
 #include <memory_resource>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include <strata/resource.hpp>
 
@@ -20,6 +20,10 @@ struct subject {
 
     /// Makes one over the given upstream; what it needs besides (a buffer, say) dies with it.
     std::function<std::shared_ptr<resource>(std::pmr::memory_resource*)> make;
+
+    /// Makes the layer between the tested resource's upstream and the program's heap; none where
+    /// it is empty. So a stack of two is tested as closely as one resource.
+    std::function<std::shared_ptr<resource>(std::pmr::memory_resource*)> make_below = {};
 
     /// Upstream calls that the constructor makes: 0 where it grows, 1 where its region is fixed.
     std::size_t constructor_calls = 0;
@@ -33,9 +37,6 @@ struct subject {
     /// Every alignment is recorded: freeing with another one is found.
     bool records_alignment = false;
 
-    /// Exact sizes are recorded: freeing with another one is found, even of the same block size.
-    bool records_size = false;
-
     /// visit_blocks goes by age, not by address.
     bool visits_by_age = false;
 
@@ -43,11 +44,11 @@ struct subject {
     bool reports_leaks = false;
 };
 
-/// A subject for T, constructed as T{upstream}.
-template <class T>
-subject subject_for(std::string name) {
-    return {std::move(name),
-            [](std::pmr::memory_resource* upstream) { return std::make_shared<T>(upstream); }};
+/// Returns: `above`, tested over a layer of `below`.
+inline subject stacked(subject above, subject const& below) {
+    above.name += " over " + below.name;
+    above.make_below = below.make;
+    return above;
 }
 
 } // namespace strata::test

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "conformance.hpp"
+
+#include <memory_resource>
+#include <new>
+#include <utility>
+
+#include "bench.hpp"
+#include "expect.hpp"
+
+// Upstream fails, at every call that it can fail at; nothing is lost and nothing has changed.
+
+namespace strata::test {
+
+namespace {
+
+constexpr std::size_t steps = 130;
+
+// One step of a workload that makes a resource call upstream in every way that it knows.
+void work(ledger& l, std::size_t step) {
+    std::size_t const oversized = 40'000 + step * 100;
+    if (step % 13 == 12)
+        l.take(oversized, std::size_t{1} << step % 10);
+    else if (step % 17 == 16)
+        l.take_zeroed(step, 30);
+    else if (step % 7 == 6)
+        l.reallocate(l.size() / 2, step % 2 == 0 ? step * 40 : oversized);
+    else if (step % 5 == 4)
+        l.give(step % l.size());
+    else
+        l.take(step * 37 % 700, std::size_t{1} << step % 8);
+}
+
+void failure_at_nth_upstream_call_leaves_state_unchanged(subject const& s) {
+    bool failed = true;
+    for (std::size_t calls = 0; failed; ++calls) {
+        expect(calls < 1000, "it calls upstream without end");
+        failed = false;
+        bench b{s};
+        b.upstream().fail_after(calls);
+        ledger l{b}; // it expects that what throws changes nothing
+        for (std::size_t step = 0; step < steps; ++step) {
+            try {
+                work(l, step);
+            } catch (std::bad_alloc const&) {
+                expect(!failed, "it fails again when upstream has recovered");
+                failed = true;
+                l.expect_contents();
+                b.upstream().never_fail();
+                l.expect_books();
+                work(l, step); // the same again, rightly
+            }
+        }
+        b.upstream().never_fail();
+        l.expect_books();
+        l.give_all();
+        l.expect_books();
+        b.finish();
+    }
+}
+
+void blocks_can_be_freed_while_upstream_has_nothing(subject const& s) {
+    for (std::size_t calls = 0; calls < 12; ++calls) {
+        bench b{s};
+        b.upstream().fail_after(calls);
+        ledger l{b};
+        for (std::size_t step = 0; step < steps; ++step) {
+            try {
+                work(l, l.size() == 0 ? 0 : step);
+            } catch (std::bad_alloc const&) {
+            }
+        }
+        l.expect_contents();
+        l.give_all();
+        expect(b.tested().check_invariants(), "an invariant is broken");
+        b.tested().trim();
+        b.upstream().never_fail();
+        l.expect_books();
+        b.finish();
+    }
+}
+
+void a_constructor_that_upstream_fails_leaves_nothing_behind(subject const& s) {
+    for (std::size_t calls = 0; calls < s.constructor_calls; ++calls) {
+        counting_upstream upstream;
+        upstream.fail_after(calls);
+        expect_throw<std::bad_alloc>([&] { s.make(&upstream); }, "constructor");
+        expect(upstream.settled(), "upstream's memory is lost");
+    }
+}
+
+void over_null_memory_resource_its_own_memory_is_the_limit(subject const& s) {
+    if (s.constructor_calls != 0) {
+        expect_throw<std::bad_alloc>([&] { s.make(std::pmr::null_memory_resource()); },
+                                     "constructor");
+        return;
+    }
+    auto const r = s.make(std::pmr::null_memory_resource());
+    statistics const fresh = r->stats();
+    void* blocks = nullptr; // each points to the one before
+    std::size_t count = 0;
+    try {
+        for (; count < 100'000; ++count) {
+            void* const p = r->allocate(200);
+            *static_cast<void**>(p) = blocks;
+            blocks = p;
+        }
+    } catch (std::bad_alloc const&) {
+    }
+    expect(count < 100'000, "it never throws bad_alloc");
+    expect(count != 0 || !s.bounded, "its own memory serves nothing");
+    expect_equal(r->stats().live_blocks, count, "live blocks");
+    expect_throw<std::bad_alloc>([&] { static_cast<void>(r->allocate(1u << 24)); },
+                                 "an oversized request");
+    expect(r->check_invariants(), "an invariant is broken");
+    while (blocks != nullptr)
+        r->deallocate(std::exchange(blocks, *static_cast<void**>(blocks)), 200);
+    statistics now = r->stats();
+    now.peak_live_bytes = fresh.peak_live_bytes;
+    expect(now == fresh, "not all is free again");
+}
+
+// An upstream that throws what nobody knows.
+class strange_upstream final : public std::pmr::memory_resource {
+  public:
+    struct refusal {};
+
+    explicit strange_upstream(std::pmr::memory_resource* source) : source_{source} {}
+    void refuse(bool yes) noexcept { refuses_ = yes; }
+
+  private:
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        if (refuses_)
+            throw refusal{};
+        return source_->allocate(bytes, alignment);
+    }
+    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+        source_->deallocate(p, bytes, alignment);
+    }
+    bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+        return this == &other;
+    }
+
+    std::pmr::memory_resource* source_; // held, not owned
+    bool refuses_ = false;
+};
+
+void what_upstream_throws_arrives_unchanged(subject const& s) {
+    counting_upstream counted;
+    strange_upstream upstream{&counted};
+    {
+        auto const r = s.make(&upstream);
+        for (int round = 0; round < 2; ++round) { // at the first request, and later
+            statistics const before = r->stats();
+            std::size_t const held = counted.live_bytes();
+            upstream.refuse(true);
+            expect_throw<strange_upstream::refusal>(
+                [&] { static_cast<void>(r->allocate(1u << 22)); }, "an oversized request");
+            upstream.refuse(false);
+            expect(r->stats() == before, "the statistics changed");
+            expect_equal(counted.live_bytes(), held, "bytes of upstream held");
+            expect(r->check_invariants(), "an invariant is broken");
+            r->deallocate(r->allocate(1u << 22), 1u << 22);
+        }
+    }
+    expect(counted.settled(), "not everything came back");
+}
+
+constexpr promise list[] = {
+    {"failure_at_nth_upstream_call_leaves_state_unchanged",
+     failure_at_nth_upstream_call_leaves_state_unchanged},
+    {"blocks_can_be_freed_while_upstream_has_nothing",
+     blocks_can_be_freed_while_upstream_has_nothing},
+    {"a_constructor_that_upstream_fails_leaves_nothing_behind",
+     a_constructor_that_upstream_fails_leaves_nothing_behind},
+    {"over_null_memory_resource_its_own_memory_is_the_limit",
+     over_null_memory_resource_its_own_memory_is_the_limit},
+    {"what_upstream_throws_arrives_unchanged", what_upstream_throws_arrives_unchanged},
+};
+
+} // namespace
+
+std::span<promise const> promises_of_failure() {
+    return list;
+}
+
+} // namespace strata::test

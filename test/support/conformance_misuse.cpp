@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "conformance.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <ostream>
+#include <vector>
+
+#include <strata/detail/bits.hpp>
+
+#include "bench.hpp"
+#include "expect.hpp"
+
+// Calls that cannot be right: each is reported once, rightly named, and changes nothing.
+
+namespace strata::test {
+
+namespace {
+
+using kinds = std::initializer_list<misuse_kind>;
+
+constexpr auto double_free = misuse_kind::double_free;
+constexpr auto foreign_pointer = misuse_kind::foreign_pointer;
+constexpr auto misaligned_pointer = misuse_kind::misaligned_pointer;
+constexpr auto size_mismatch = misuse_kind::size_mismatch;
+constexpr auto alignment_mismatch = misuse_kind::alignment_mismatch;
+
+// Small, medium, and what upstream serves in most resources.
+constexpr std::array<std::size_t, 8> sizes{1, 24, 64, 100, 512, 2000, 70'000, 300'000};
+
+struct wrong_call {
+    void* p;
+    std::size_t bytes;
+    std::size_t alignment;
+};
+
+std::ostream& operator<<(std::ostream& out, wrong_call const& call) {
+    return out << "(" << call.p << ", " << call.bytes << ", " << call.alignment << ")";
+}
+
+void expect_one_report(bench& b, wrong_call const& call, misuse_kind kind, char const* verb) {
+    auto const heard = b.recorder().take();
+    expect_equal(heard.size(), std::size_t{1}, "reports of ", verb, call);
+    misuse const& what = heard.front();
+    expect(what.kind == kind, verb, call, " is reported as ", to_string(what.kind),
+           ", diagnosed as ", to_string(kind));
+    expect(what.where == &b.tested(), verb, call, " names another resource");
+    expect(what.address == call.p && what.bytes == call.bytes && what.alignment == call.alignment,
+           verb, call, " is reported as (", what.address, ", ", what.bytes, ", ", what.alignment,
+           ")");
+}
+
+// Every way to pass a block in is tried; all answer with the same kind, and nothing changes.
+void expect_refused(bench& b, wrong_call const& call, kinds allowed) {
+    resource& r = b.tested();
+    picture const before{b};
+    auto const kind = r.diagnose(call.p, call.bytes, call.alignment);
+    expect(kind.has_value(), "diagnose", call, " finds nothing wrong");
+    expect(std::find(allowed.begin(), allowed.end(), *kind) != allowed.end(), "diagnose", call,
+           " says ", to_string(*kind), ", expected ", to_string(*allowed.begin()));
+    expect(b.recorder().take().empty(), "diagnose reports");
+
+    expect(r.try_deallocate(call.p, call.bytes, call.alignment) == kind, "try_deallocate", call,
+           " answers otherwise than diagnose, ", to_string(*kind));
+    expect(b.recorder().take().empty(), "try_deallocate reports");
+    r.deallocate(call.p, call.bytes, call.alignment);
+    expect_one_report(b, call, *kind, "deallocate");
+    expect(!r.try_resize(call.p, call.bytes, call.bytes / 2, call.alignment), "try_resize", call,
+           " says that it did");
+    expect_one_report(b, call, *kind, "try_resize");
+    expect(r.reallocate(call.p, call.bytes, call.bytes + 9, call.alignment) == nullptr,
+           "reallocate", call, " returned a block");
+    expect_one_report(b, call, *kind, "reallocate");
+    before.expect_same(b, "misuse with ", call);
+}
+
+// Blocks of each size, and live neighbours, so that no chunk empties.
+void take_threes(ledger& l) {
+    for (std::size_t bytes : sizes)
+        for (int i = 0; i < 3; ++i)
+            l.take(bytes);
+}
+
+// After misuse: what is free is handed out once, and all can still be freed.
+void expect_sound(bench& b, ledger& l) {
+    l.expect_contents();
+    for (std::size_t bytes : sizes)
+        for (int i = 0; i < 8; ++i)
+            l.take(bytes);
+    l.expect_books();
+    l.give_all();
+    l.expect_books();
+    b.finish();
+}
+
+void null_is_ignored_in_silence(subject const& s) {
+    bench b{s};
+    ledger l{b};
+    for (int round = 0; round < 2; ++round) {
+        picture const before{b};
+        for (std::size_t bytes : {std::size_t{0}, std::size_t{8}, std::size_t{1} << 40}) {
+            b.tested().deallocate(nullptr, bytes);
+            expect(!b.tested().try_deallocate(nullptr, bytes), "try_deallocate of null is wrong");
+            expect(!b.tested().diagnose(nullptr, bytes, 8), "diagnose of null is wrong");
+            expect(!b.tested().try_resize(nullptr, bytes, 8), "try_resize of null says it did");
+        }
+        expect(b.recorder().take().empty(), "null was reported");
+        before.expect_same(b, "calls with null");
+        take_threes(l);
+    }
+    l.give_all();
+    b.finish();
+}
+
+void a_double_free_is_reported_every_time(subject const& s) {
+    bench b{s};
+    ledger l{b};
+    for (std::size_t bytes : sizes) {
+        for (std::size_t alignment : {8u, 64u}) {
+            for (int i = 0; i < 3; ++i)
+                l.take(bytes, alignment);
+            block const middle = l[l.size() - 2];
+            l.give(l.size() - 2);
+            wrong_call const again{middle.p, bytes, alignment};
+            expect_refused(b, again, {double_free});
+            picture const before{b};
+            for (int i = 0; i < 1000; ++i)
+                b.tested().deallocate(middle.p, bytes, alignment);
+            auto const heard = b.recorder().take();
+            expect_equal(heard.size(), std::size_t{1000}, "reports of 1000 double frees");
+            expect(std::all_of(heard.begin(), heard.end(),
+                               [](misuse const& what) { return what.kind == double_free; }),
+                   "one of 1000 double frees is called something else");
+            before.expect_same(b, "1000 double frees");
+        }
+    }
+    expect_sound(b, l);
+}
+
+// Where all that was near a block is free as well: coalesced, or gone upstream.
+void a_double_free_is_found_when_nothing_else_is_live(subject const& s) {
+    bench b{s};
+    for (std::size_t bytes : sizes) {
+        ledger l{b};
+        std::array<void*, 5> old{};
+        for (void*& p : old) {
+            l.take(bytes);
+            p = l[l.size() - 1].p;
+        }
+        for (std::size_t i : {1u, 2u, 1u, 0u, 0u})
+            l.give(i);
+        for (void* p : old)
+            expect_refused(b, {p, bytes, detail::max_align}, {double_free, foreign_pointer});
+        b.tested().trim();
+        for (void* p : old)
+            expect_refused(b, {p, bytes, detail::max_align}, {double_free, foreign_pointer});
+        b.tested().release();
+        for (void* p : old)
+            expect_refused(b, {p, bytes, detail::max_align}, {double_free, foreign_pointer});
+    }
+    ledger l{b};
+    expect_sound(b, l);
+}
+
+void a_pointer_into_a_block_is_refused(subject const& s) {
+    bench b{s};
+    ledger l{b};
+    take_threes(l);
+    for (std::size_t i = 0; i < l.size(); ++i) {
+        std::size_t const bytes = l[i].bytes;
+        for (std::size_t offset : {std::size_t{1}, std::size_t{8}, std::size_t{16}, bytes / 2,
+                                   detail::align_down(bytes / 2, 64), bytes - 1}) {
+            if (offset == 0 || offset >= bytes)
+                continue;
+            wrong_call const inside{l[i].p + offset, bytes, detail::max_align};
+            if (l.is_served(i)) // only starts are known of these
+                expect_refused(b, inside, {foreign_pointer, misaligned_pointer});
+            else
+                expect_refused(b, inside, {misaligned_pointer});
+            expect_refused(b, {inside.p, bytes - offset, 1}, {misaligned_pointer, foreign_pointer});
+        }
+    }
+    expect_sound(b, l);
+}
+
+void a_pointer_into_free_memory_is_refused(subject const& s) {
+    bench b{s};
+    ledger l{b};
+    take_threes(l);
+    std::vector<std::byte*> freed;
+    for (std::size_t i = l.size(); i-- > 0;)
+        if (i % 3 == 1 && !l.is_served(i) && l[i].bytes >= 24) {
+            freed.push_back(l[i].p);
+            l.give(i);
+        }
+    for (std::byte* p : freed) {
+        expect_refused(b, {p + 1, 1, 1}, {misaligned_pointer, double_free});
+        expect_refused(b, {p + 16, 8, 8}, {misaligned_pointer, double_free});
+        expect_refused(b, {p, 4000, 8}, {double_free});
+        expect_refused(b, {p, 500'000, 8}, {double_free});
+    }
+    expect_sound(b, l);
+}
+
+void a_foreign_pointer_is_refused_unread(subject const& s) {
+    alignas(64) static std::array<std::byte, 128> fixed{};
+    alignas(64) std::array<std::byte, 128> local{};
+    auto const heap = std::make_unique<std::array<std::byte, 128>>();
+    bench b{s};
+    ledger l{b};
+    for (int round = 0; round < 2; ++round) { // fresh, and in use
+        for (void* p :
+             {static_cast<void*>(fixed.data()), static_cast<void*>(local.data() + 64),
+              static_cast<void*>(heap->data()), static_cast<void*>(&b.tested()),
+              std::bit_cast<void*>(std::uintptr_t{1}), std::bit_cast<void*>(std::uintptr_t{16}),
+              std::bit_cast<void*>(std::uintptr_t{0xdeadbeef000}),
+              std::bit_cast<void*>(~std::uintptr_t{0}),
+              std::bit_cast<void*>(~std::uintptr_t{4095})})
+            for (std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{64},
+                                      std::size_t{70'000}, ~std::size_t{0}})
+                for (std::size_t alignment : {1u, 16u, 64u, 8192u})
+                    if (bytes != ~std::size_t{0} || alignment == 1)
+                        expect_refused(b, {p, bytes, alignment}, {foreign_pointer});
+        if (round == 0)
+            take_threes(l);
+    }
+    expect_sound(b, l);
+}
+
+void a_pointer_of_another_resource_is_refused(subject const& s) {
+    bench b{s};
+    ledger l{b};
+    auto sibling = s.make(&b.upstream()); // next to it in memory, often
+    take_threes(l);
+    for (std::size_t bytes : sizes) {
+        void* const siblings = sibling->allocate(bytes);
+        expect_refused(b, {siblings, bytes, detail::max_align}, {foreign_pointer});
+        sibling->deallocate(siblings, bytes);
+        void* const upstreams = b.upstream().allocate(bytes);
+        expect_refused(b, {upstreams, bytes, detail::max_align}, {foreign_pointer});
+        b.upstream().deallocate(upstreams, bytes);
+        if (b.below() != nullptr) {
+            void* const belows = b.below()->allocate(bytes);
+            expect_refused(b, {belows, bytes, detail::max_align}, {foreign_pointer});
+            b.below()->deallocate(belows, bytes);
+        }
+    }
+    sibling->release();
+    for (std::size_t i = 0; i < l.size(); ++i) {
+        auto const kind = sibling->diagnose(l[i].p, l[i].bytes, l[i].alignment);
+        expect(kind == foreign_pointer, "a sibling takes another's block");
+    }
+    sibling.reset();
+    expect_sound(b, l);
+}
+
+void a_wrong_size_is_found_where_the_geometry_shows_it(subject const& s) {
+    bench b{s};
+    ledger l{b};
+    auto const check = [&](std::size_t i) {
+        block const held = l[i];
+        std::vector<std::size_t> wrong(sizes.begin(), sizes.end());
+        for (std::size_t times : {2u, 3u, 4u, 5u})
+            wrong.push_back(held.bytes * times);
+        for (std::size_t bytes : {held.bytes / 2, held.bytes - 1, held.bytes + 1, held.bytes + 16,
+                                  held.bytes + 32, std::size_t{0}, std::size_t{1} << 40})
+            wrong.push_back(bytes);
+        std::size_t const right = b.tested().good_size(held.bytes, held.alignment);
+        for (std::size_t bytes : wrong)
+            if (b.tested().good_size(bytes, held.alignment) != right)
+                expect_refused(b, {held.p, bytes, held.alignment}, {size_mismatch});
+    };
+    for (std::size_t bytes : sizes) { // live live free live free free live live
+        std::size_t const first = l.size();
+        for (int i = 0; i < 8; ++i)
+            l.take(bytes);
+        for (std::size_t i : {5u, 4u, 2u})
+            l.give(first + i);
+        for (std::size_t i = first; i < l.size(); ++i)
+            check(i);
+    }
+    expect_sound(b, l);
+}
+
+void a_wrong_alignment_is_found_where_it_is_recorded(subject const& s) {
+    bench b{s};
+    ledger l{b};
+    take_threes(l);
+    for (std::size_t i = 0; i < l.size(); ++i)
+        if (l.is_served(i) || s.records_alignment)
+            for (std::size_t alignment : {1u, 8u, 32u, 4096u})
+                expect_refused(b, {l[i].p, l[i].bytes, alignment}, {alignment_mismatch});
+    expect_sound(b, l);
+}
+
+struct thrown_by_handler {
+    misuse_kind kind;
+};
+
+void a_handler_that_throws_leaves_all_as_it_was(subject const& s) {
+    bench b{s};
+    ledger l{b};
+    take_threes(l);
+    block const freed = l[4];
+    l.give(4);
+    static int fixed = 0;
+    misuse_handler const recording =
+        set_misuse_handler(+[](misuse const& what) { throw thrown_by_handler{what.kind}; });
+    try {
+        for (wrong_call const& call :
+             {wrong_call{freed.p, freed.bytes, freed.alignment}, wrong_call{&fixed, 4, 4},
+              wrong_call{l[0].p + 1, 1, 1}, wrong_call{l[3].p, 1u << 20, l[3].alignment}}) {
+            picture const before{b};
+            resource& r = b.tested();
+            expect_throw<thrown_by_handler>(
+                [&] { r.deallocate(call.p, call.bytes, call.alignment); }, "deallocate");
+            expect_throw<thrown_by_handler>(
+                [&] { r.reallocate(call.p, call.bytes, 8, call.alignment); }, "reallocate");
+            expect_throw<thrown_by_handler>(
+                [&] { r.try_resize(call.p, call.bytes, 8, call.alignment); }, "try_resize");
+            before.expect_same(b, "a handler that throws");
+        }
+    } catch (...) {
+        set_misuse_handler(recording);
+        throw;
+    }
+    set_misuse_handler(recording);
+    expect_sound(b, l);
+}
+
+constexpr promise list[] = {
+    {"null_is_ignored_in_silence", null_is_ignored_in_silence},
+    {"a_double_free_is_reported_every_time", a_double_free_is_reported_every_time},
+    {"a_double_free_is_found_when_nothing_else_is_live",
+     a_double_free_is_found_when_nothing_else_is_live},
+    {"a_pointer_into_a_block_is_refused", a_pointer_into_a_block_is_refused},
+    {"a_pointer_into_free_memory_is_refused", a_pointer_into_free_memory_is_refused},
+    {"a_foreign_pointer_is_refused_unread", a_foreign_pointer_is_refused_unread},
+    {"a_pointer_of_another_resource_is_refused", a_pointer_of_another_resource_is_refused},
+    {"a_wrong_size_is_found_where_the_geometry_shows_it",
+     a_wrong_size_is_found_where_the_geometry_shows_it},
+    {"a_wrong_alignment_is_found_where_it_is_recorded",
+     a_wrong_alignment_is_found_where_it_is_recorded},
+    {"a_handler_that_throws_leaves_all_as_it_was", a_handler_that_throws_leaves_all_as_it_was},
+};
+
+} // namespace
+
+std::span<promise const> promises_of_misuse() {
+    return list;
+}
+
+} // namespace strata::test
