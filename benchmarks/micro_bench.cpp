@@ -60,7 +60,7 @@ class candidate_stage final : public stage {
   private:
     std::pmr::memory_resource& open() override {
         if (looking_) {
-            plug_heap_holes();
+            prepare_to_meter();
             resident_.emplace();
         }
         memory_ = who_.make(need_, std::pmr::new_delete_resource());

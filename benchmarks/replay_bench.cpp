@@ -103,7 +103,7 @@ footprint metered(trace::trace const& of, candidate const& who, needs const& nee
     std::size_t const stride = of.ops.size() / samples + 1;
     trace::block_table blocks{of};
     settle(blocks);
-    plug_heap_holes();
+    prepare_to_meter();
     resident_peak resident;
     trace::footprint_meter upstream;
     resource_ptr const memory = who.make(need, &upstream);

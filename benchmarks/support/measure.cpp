@@ -36,7 +36,6 @@ namespace {
 // flushed or destroyed by it.
 [[noreturn]] void run_and_exit(int pipe, void const* result, std::size_t bytes,
                                detail::function_ref<void()> work) {
-    ::prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     ::malloc_trim(0);
     bool sent = false;
     try {
@@ -50,7 +49,8 @@ namespace {
 
 } // namespace
 
-void plug_heap_holes() {
+void prepare_to_meter() {
+    ::prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     auto const holes_bytes = [] {
         auto const heap = ::mallinfo2();
         return heap.fordblks - heap.keepcost; // all that is free, but for the heap's end

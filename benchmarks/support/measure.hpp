@@ -52,16 +52,18 @@ class resident_peak {
     std::size_t peak_;
 };
 
-/// Takes every hole in the C library's heap and never gives it back: all memory that is asked for
-/// from then on is new to the process. For a child process that is to have its memory measured.
-void plug_heap_holes();
+/// For a child process that is to have its memory measured: switches huge pages off, so that
+/// memory is counted by pages, and takes every hole in the C library's heap for good, so that all
+/// memory that is asked for from then on is new to the process.
+void prepare_to_meter();
 
-/// Runs `work` in a child process, which starts with a trimmed heap and without huge pages, so that
-/// nothing that ran before it has a part in what it measures, and memory is counted by pages.
-/// Returns: what work stored through its argument; nothing when the child failed (its stderr has
-/// the reason). Requires: this process has one thread.
+/// Runs `work` in a child process, which starts with a trimmed heap: what ran in other children has
+/// no part in what it measures.
+/// Returns: whether it ended well; `result` then holds what it held in the child. If not, stderr has
+/// the reason. Requires: this process has one thread.
 bool in_child(void* result, std::size_t bytes, detail::function_ref<void()> work);
 
+/// Returns: what work returned in a child process; nothing when that failed.
 template <class Work, class Result = std::invoke_result_t<Work>>
 [[nodiscard]] std::optional<Result> in_child(Work work) {
     static_assert(std::is_trivially_copyable_v<Result>, "it crosses a pipe");
