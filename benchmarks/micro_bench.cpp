@@ -26,7 +26,7 @@
 
 namespace {
 
-using namespace strata::benchmark;
+using namespace strata::bench;
 
 constexpr double none = std::numeric_limits<double>::quiet_NaN();
 

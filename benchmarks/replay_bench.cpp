@@ -31,7 +31,7 @@
 
 namespace {
 
-using namespace strata::benchmark;
+using namespace strata::bench;
 namespace trace = strata::trace;
 
 constexpr double none = std::numeric_limits<double>::quiet_NaN();

@@ -8,7 +8,7 @@
 
 #include <boost/program_options.hpp>
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 namespace options = boost::program_options;
 
@@ -39,4 +39,4 @@ std::optional<arguments> parse(int argc, char** argv, std::string const& usage) 
         .style = given.count("markdown") != 0 ? table::style::markdown : table::style::text};
 }
 
-} // namespace strata::benchmark
+} // namespace strata::bench

@@ -10,7 +10,7 @@
 
 #include "table.hpp"
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 struct arguments {
     std::vector<std::string> operands; ///< what is no option: traces, workloads
@@ -25,4 +25,4 @@ struct arguments {
 /// Throws: std::exception with what is wrong with it.
 [[nodiscard]] std::optional<arguments> parse(int argc, char** argv, std::string const& usage);
 
-} // namespace strata::benchmark
+} // namespace strata::bench

@@ -13,7 +13,7 @@
 #    include <boost/container/pmr/unsynchronized_pool_resource.hpp>
 #endif
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 namespace {
 
@@ -146,4 +146,4 @@ void add_boost(candidates& list, [[maybe_unused]] std::vector<std::string>& miss
                     }});
 }
 
-} // namespace strata::benchmark
+} // namespace strata::bench

@@ -5,9 +5,11 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
+#include <strata/synchronized.hpp>
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 namespace {
 
@@ -112,6 +114,23 @@ void add_strata(candidates& list) {
                         return make_resource<segregated_pool_resource>(
                             segregated_pool_options{.largest_block_bytes = 32768}, upstream);
                     }});
+    list.push_back({.name = "fixed_block",
+                    .about = "blocks of the one size, else runs of 64 bytes; 1/8 over the need",
+                    .side = side::strata,
+                    .make = [](needs const& of, upstream_ptr upstream) {
+                        return of.block_bytes != 0
+                                   ? make_resource<fixed_block_resource>(of.region_bytes(),
+                                                                         of.block_bytes, upstream)
+                                   : make_resource<fixed_block_resource>(of.region_of_64_bytes(),
+                                                                         std::size_t{64}, upstream);
+                    }});
+    list.push_back({.name = "locked segregated_pool",
+                    .about = "synchronized<segregated_pool_resource>, default options",
+                    .side = side::strata,
+                    .thread_safe = true,
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return make_resource<synchronized<segregated_pool_resource>>(upstream);
+                    }});
 }
 
 candidates select(std::string const& name_part) {
@@ -137,4 +156,4 @@ void list(candidates const& who) {
         std::printf("%-22s%s\n", one.name.c_str(), one.about.c_str());
 }
 
-} // namespace strata::benchmark
+} // namespace strata::bench

@@ -13,7 +13,7 @@
 
 #include <strata/detail/bits.hpp>
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 /// What a workload says of itself to those who must know beforehand.
 struct needs {
@@ -43,7 +43,7 @@ using resource_ptr = std::shared_ptr<std::pmr::memory_resource>;
 struct candidate {
     std::string name;
     std::string about; ///< how it is set up, for --list
-    benchmark::side side = side::peer;
+    bench::side side = side::peer;
     bool thread_safe = false;
     bool one_size_only = false; ///< serves workloads of one size alone
     bool frees = true;          ///< false: memory that comes back is not used again
@@ -88,4 +88,4 @@ void list(candidates const& who);
 /// little room; starts the program anew with more. To be called first in main.
 void make_room_for_thread_locals(char** argv);
 
-} // namespace strata::benchmark
+} // namespace strata::bench

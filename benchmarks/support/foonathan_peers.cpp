@@ -9,7 +9,7 @@
 #    include <foonathan/memory/memory_pool_collection.hpp>
 #endif
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 #ifdef STRATA_WITH_FOONATHAN
 namespace {
@@ -102,4 +102,4 @@ void add_foonathan(candidates&, std::vector<std::string>& missing) {
 }
 #endif
 
-} // namespace strata::benchmark
+} // namespace strata::bench

@@ -17,7 +17,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 namespace {
 
@@ -224,4 +224,4 @@ void make_room_for_thread_locals(char** argv) {
     ::execv("/proc/self/exe", argv); // where that fails, a library or two will be missing
 }
 
-} // namespace strata::benchmark
+} // namespace strata::bench

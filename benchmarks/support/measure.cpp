@@ -14,7 +14,7 @@
 
 #include "trace/footprint.hpp"
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 double median(std::vector<double> values) {
     if (values.empty())
@@ -85,4 +85,4 @@ bool in_child(void* result, std::size_t bytes, detail::function_ref<void()> work
     return received && status == 0;
 }
 
-} // namespace strata::benchmark
+} // namespace strata::bench

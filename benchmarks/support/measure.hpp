@@ -11,7 +11,7 @@
 
 #include <strata/detail/function_ref.hpp>
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 /// Nanoseconds since construction.
 class stopwatch {
@@ -72,4 +72,4 @@ template <class Work, class Result = std::invoke_result_t<Work>>
     return in_child(&result, sizeof result, store) ? std::optional{result} : std::nullopt;
 }
 
-} // namespace strata::benchmark
+} // namespace strata::bench

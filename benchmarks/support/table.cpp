@@ -7,7 +7,7 @@
 
 #include <unistd.h>
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 namespace {
 
@@ -93,4 +93,4 @@ void progress::step(std::string const& topic, std::string const& what) {
     topic_ = topic;
 }
 
-} // namespace strata::benchmark
+} // namespace strata::bench

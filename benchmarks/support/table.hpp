@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 class table {
   public:
@@ -54,4 +54,4 @@ class progress {
     std::string topic_;
 };
 
-} // namespace strata::benchmark
+} // namespace strata::bench

@@ -19,10 +19,11 @@
 
 #include <strata/detail/function_ref.hpp>
 
+#include "astar.hpp"
 #include "measure.hpp"
 #include "trace/trace.hpp"
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 namespace {
 
@@ -277,6 +278,22 @@ workload strings(std::size_t n, std::size_t repeats) {
             }};
 }
 
+workload search(std::array<int, 16> const& tiles) {
+    return {.name = "A*",
+            .about = "shortest solution of a 15-puzzle (Korf's 79th): half of the nodes go back at "
+                     "once, the others at the end",
+            .run = [start = board{tiles}](stage& on) -> sample {
+                astar solver{&on.open()};
+                static_cast<void>(solver.solve(start));
+                solver.clear();
+                stopwatch const clock;
+                keep(solver.solve(start));
+                auto const nodes = static_cast<double>(solver.generated());
+                solver.clear();
+                return {clock.ns(), nodes};
+            }};
+}
+
 // ---- threads -----------------------------------------------------------------------------------
 
 // Nanoseconds from the moment that all threads are there until the last has ended, times the
@@ -482,6 +499,10 @@ std::vector<workload> all_workloads(bool smoke) {
     all.push_back(map(scaled(10'000), scaled(10)));
     all.push_back(unordered_map(scaled(10'000), scaled(10)));
     all.push_back(strings(scaled(10'000), scaled(40)));
+    if (smoke)
+        all.push_back(search({1, 2, 3, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14, 0}));
+    else
+        all.push_back(search({0, 1, 9, 7, 11, 13, 5, 3, 14, 12, 4, 2, 8, 6, 10, 15}));
     all.push_back(shared_churn(1000, scaled(400'000)));
     all.push_back(producer_consumer(scaled(16'000)));
     all.push_back(larson(scaled(20'000)));
@@ -500,4 +521,4 @@ needs needs_of(workload const& of) {
     return found;
 }
 
-} // namespace strata::benchmark
+} // namespace strata::bench

@@ -12,7 +12,7 @@
 
 #include "candidates.hpp"
 
-namespace strata::benchmark {
+namespace strata::bench {
 
 /// An op is one allocation and one free.
 struct sample {
@@ -49,4 +49,4 @@ struct workload {
 /// Returns: what a run asks for, by running it.
 [[nodiscard]] needs needs_of(workload const& of);
 
-} // namespace strata::benchmark
+} // namespace strata::bench
