@@ -113,24 +113,19 @@ void fixed_block_resource::lay_out(void* base, std::size_t blocks) {
 
 // The last free block of a word, an uncommon alignment, or a run.
 void* fixed_block_resource::allocate_slow(std::size_t bytes, std::size_t alignment) {
-    auto const where = places_for(alignment);
-    if (bytes > block_bytes_ || !where || where->step > 1)
-        return allocate_run(bytes, alignment, where);
-    void* p = std::exchange(front_, nullptr);
-    if (p == nullptr) {
-        std::size_t const i = free_.take_lowest();
-        if (i == free_bits::none)
-            return served_.allocate(bytes, alignment);
-        p = block_at(i);
-    }
+    if (bytes > block_bytes_ || alignment > common_alignment_)
+        return allocate_run(bytes, alignment);
+    std::size_t const i = free_.take_lowest();
+    if (i == free_bits::none)
+        return served_.allocate(bytes, alignment);
     requested_bytes_ += bytes;
-    return p;
+    return block_at(i);
 }
 
 // find – take – account – return
-void* fixed_block_resource::allocate_run(std::size_t bytes, std::size_t alignment,
-                                         std::optional<free_bits::places> where) {
+void* fixed_block_resource::allocate_run(std::size_t bytes, std::size_t alignment) {
     std::size_t const n = blocks_for(bytes);
+    auto const where = places_for(alignment);
     if (n > blocks_ || !where)
         return served_.allocate(bytes, alignment);
 
@@ -146,24 +141,32 @@ void* fixed_block_resource::allocate_run(std::size_t bytes, std::size_t alignmen
 }
 
 void fixed_block_resource::deallocate_slow(void* p, std::size_t bytes, std::size_t alignment) {
-    if (auto const wrong = try_deallocate_slow(p, bytes, alignment))
+    if (give_any_block(p, bytes, alignment))
+        return;
+    if (auto const wrong = deallocate_run(p, bytes, alignment))
         report(*wrong, p, bytes, alignment);
 }
 
-// A block below the front, the first free one of a word, a run, or a misuse.
 std::optional<misuse_kind> fixed_block_resource::try_deallocate_slow(void* p, std::size_t bytes,
                                                                      std::size_t alignment) {
+    if (give_any_block(p, bytes, alignment))
+        return std::nullopt;
+    return deallocate_run(p, bytes, alignment);
+}
+
+// give_block, and the blocks that it leaves. False where p is no live block of one.
+bool fixed_block_resource::give_any_block(void* p, std::size_t bytes,
+                                          std::size_t alignment) noexcept {
     std::size_t const i = index_of(p);
-    bool const is_block = i < blocks_ && bytes <= block_bytes_ && alignment <= alignment_ &&
-                          is_unjoined(i) && !free_.is_free(i) && p != front_;
-    if (!is_block)
-        return deallocate_run(p, bytes, alignment);
+    if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || free_.is_free(i) ||
+        p == front_ || is_joined(i) || is_joined(i + 1))
+        return false;
     if (detail::address_of(p) < detail::address_of(front_))
         free_.give(index_of(std::exchange(front_, p)));
     else
         free_.give(i);
     requested_bytes_ -= bytes;
-    return std::nullopt;
+    return true;
 }
 
 // check – give – account

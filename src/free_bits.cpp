@@ -64,14 +64,25 @@ void free_bits::give_all() noexcept {
     lowest_ = 0;
 }
 
-// Word k got its first free block.
+std::size_t free_bits::take_lowest() noexcept {
+    std::size_t const k = lowest_;
+    bit_word const w = bits_[k];
+    if (w == 0)
+        return none;
+    bits_[k] = w & (w - 1);
+    if (bits_[k] == 0)
+        close(k);
+    return k * word_bits + lowest_bit(w);
+}
+
+// Word k gets its first free block.
 void free_bits::open(std::size_t k) noexcept {
     opened_[k / word_bits] |= bit_of(k);
     regions_[k / word_bits / word_bits] |= bit_of(k / word_bits);
     lowest_ = std::min(lowest_, k);
 }
 
-// Word k lost its last free block.
+// Word k loses its last free block.
 void free_bits::close(std::size_t k) noexcept {
     std::size_t const g = k / word_bits;
     opened_[g] &= ~bit_of(k);

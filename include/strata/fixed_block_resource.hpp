@@ -79,9 +79,10 @@ class fixed_block_resource final : public resource {
                 requested_bytes_ += bytes;
                 return std::exchange(front_, nullptr);
             }
-            if (detail::bit_word const w = free_.lowest_word(); (w & (w - 1)) != 0) [[likely]] {
+            if (std::size_t const i = free_.take_lowest_of_word(); i != detail::free_bits::none)
+                [[likely]] {
                 requested_bytes_ += bytes;
-                return block_at(free_.take_lowest_of(w));
+                return block_at(i);
             }
         }
         return allocate_slow(bytes, alignment);
@@ -116,7 +117,7 @@ class fixed_block_resource final : public resource {
     /// front, or is the first free one of its word.
     bool give_block(void* p, std::size_t bytes, std::size_t alignment) noexcept {
         std::size_t const i = index_of(p);
-        if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || !is_unjoined(i))
+        if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || is_near_run(i))
             return false;
         if (front_ == nullptr && free_.none_free_up_to(i))
             front_ = p;
@@ -131,9 +132,14 @@ class fixed_block_resource final : public resource {
         return divide_(detail::offset_between(base_, p));
     }
     [[nodiscard]] void* block_at(std::size_t i) const noexcept { return base_ + i * block_bytes_; }
-    /// Returns: whether block i is not part of a run.
-    [[nodiscard]] bool is_unjoined(std::size_t i) const noexcept {
-        return joined_blocks_ == 0 || (!is_joined(i) && !is_joined(i + 1));
+    /// Returns: true where block i or the one behind it is joined; and for the last of a word, so as
+    /// to look at one word only, wherever there are runs at all.
+    [[nodiscard]] bool is_near_run(std::size_t i) const noexcept {
+        if (joined_blocks_ == 0)
+            return false;
+        detail::bit_word const two = detail::bit_of(i) | detail::bit_of(i) << 1;
+        return i % detail::word_bits == detail::word_bits - 1 ||
+               (joined_[i / detail::word_bits] & two) != 0;
     }
     [[nodiscard]] bool is_joined(std::size_t i) const noexcept {
         return (joined_[i / detail::word_bits] & detail::bit_of(i)) != 0;
@@ -143,11 +149,11 @@ class fixed_block_resource final : public resource {
 
     void lay_out(void* base, std::size_t blocks);
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
-    void* allocate_run(std::size_t bytes, std::size_t alignment,
-                       std::optional<detail::free_bits::places> where);
+    void* allocate_run(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] std::optional<misuse_kind> try_deallocate_slow(void* p, std::size_t bytes,
                                                                      std::size_t alignment);
+    bool give_any_block(void* p, std::size_t bytes, std::size_t alignment) noexcept;
     std::optional<misuse_kind> deallocate_run(void* p, std::size_t bytes, std::size_t alignment);
     void drop_front() noexcept;
     void join(std::size_t first, std::size_t blocks) noexcept;

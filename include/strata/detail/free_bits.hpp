@@ -106,41 +106,36 @@ class free_bits {
     }
 
     /// Takes the lowest free block. Returns: its index, or none.
-    [[nodiscard]] std::size_t take_lowest() noexcept {
+    [[nodiscard]] std::size_t take_lowest() noexcept;
+
+    /// Takes the lowest free block where its word has another. Returns: its index, or none.
+    /// The common part of take_lowest, without a call.
+    [[nodiscard]] std::size_t take_lowest_of_word() noexcept {
         bit_word const w = bits_[lowest_];
-        if (w == 0)
+        bit_word const rest = w & (w - 1);
+        if (rest == 0)
             return none;
-        std::size_t const i = lowest_ * word_bits + lowest_bit(w);
-        if ((bits_[lowest_] = w & (w - 1)) == 0)
-            close(lowest_);
-        return i;
-    }
-
-    // The same in halves, for a path that shall call nothing.
-
-    /// Returns: the word that holds the lowest free block; 0 where none is free.
-    [[nodiscard]] bit_word lowest_word() const noexcept { return bits_[lowest_]; }
-    /// Takes the lowest free block. Requires: w is lowest_word() and has more than one.
-    [[nodiscard]] std::size_t take_lowest_of(bit_word w) noexcept {
-        bits_[lowest_] = w & (w - 1);
+        bits_[lowest_] = rest;
         return lowest_ * word_bits + lowest_bit(w);
     }
 
-    /// Requires: block i is taken.
-    void give(std::size_t i) noexcept {
-        bit_word& w = bits_[i / word_bits];
-        if (w == 0)
-            open(i / word_bits);
-        w |= bit_of(i);
-    }
-
     /// Gives block i back where it is taken and its word has a free one. Returns: whether it did.
+    /// The common part of give, without a call.
     bool give_second(std::size_t i) noexcept {
         bit_word& w = bits_[i / word_bits];
         if (w == 0 || (w & bit_of(i)) != 0)
             return false;
         w |= bit_of(i);
         return true;
+    }
+
+    /// Requires: block i is taken.
+    void give(std::size_t i) noexcept {
+        std::size_t const k = i / word_bits;
+        bit_word const w = bits_[k];
+        bits_[k] = w | bit_of(i);
+        if (w == 0)
+            open(k);
     }
 
     /// Requires: blocks [first, first + n) are all free. Complexity: O(n / 64).
@@ -168,7 +163,7 @@ class free_bits {
     [[nodiscard]] char const* broken_invariant() const noexcept;
 
   private:
-    void open(std::size_t k) noexcept;
+    [[gnu::noinline]] void open(std::size_t k) noexcept;
     void close(std::size_t k) noexcept;
     [[nodiscard]] std::size_t next_open(std::size_t k) const noexcept;
     [[nodiscard]] std::size_t next_free(std::size_t i) const noexcept;
