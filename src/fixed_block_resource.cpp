@@ -48,7 +48,7 @@ std::size_t checked_block_count(std::size_t capacity_bytes, std::size_t block_by
         throw std::invalid_argument{"strata: fixed_block_resource: a capacity of 0 bytes"};
     std::size_t const blocks =
         capacity_bytes / block_bytes + (capacity_bytes % block_bytes != 0 ? 1 : 0);
-    // A block and its share of the bits take less than 3 * block_bytes.
+    // A block and its share of the bits take less than 2 * block_bytes: no product overflows.
     if (blocks > detail::max_request_bytes / 8 / detail::align_up(block_bytes, granule_bytes))
         throw std::bad_alloc{};
     return blocks;
@@ -113,13 +113,19 @@ void fixed_block_resource::lay_out(void* base, std::size_t blocks) {
 
 // The last free block of a word, an uncommon alignment, or a run.
 void* fixed_block_resource::allocate_slow(std::size_t bytes, std::size_t alignment) {
-    if (bytes > block_bytes_ || alignment > common_alignment_)
+    bool const is_plain = alignment <= common_alignment_ ||
+                          (alignment <= alignment_ && detail::is_power_of_two(alignment));
+    if (bytes > block_bytes_ || !is_plain)
         return allocate_run(bytes, alignment);
-    std::size_t const i = free_.take_lowest();
-    if (i == free_bits::none)
-        return served_.allocate(bytes, alignment);
+    void* p = std::exchange(front_, nullptr);
+    if (p == nullptr) {
+        std::size_t const i = free_.take_lowest();
+        if (i == free_bits::none)
+            return served_.allocate(bytes, alignment);
+        p = block_at(i);
+    }
     requested_bytes_ += bytes;
-    return block_at(i);
+    return p;
 }
 
 // find – take – account – return
@@ -202,9 +208,6 @@ bool fixed_block_resource::do_try_resize(void* p, std::size_t old_bytes, std::si
     std::size_t const first = index_of(p);
     std::size_t const before = blocks_for(old_bytes);
     std::size_t const after = blocks_for(new_bytes);
-    if (after > blocks_ - first)
-        return false;
-
     if (after > before) {
         drop_front();
         if (!free_.all_free(first + before, after - before))

@@ -335,6 +335,12 @@ BOOST_AUTO_TEST_CASE(a_run_of_every_length_fits_every_hole_of_its_size_and_none_
                 BOOST_REQUIRE(run == blocks[first]);
                 BOOST_REQUIRE(pool.stats().free_blocks == 0u);
                 BOOST_REQUIRE(pool.stats().live_blocks == n - length + 1);
+                if (length > 1) {
+                    void* const inside = byte_at(run, (length - 1) * 8);
+                    BOOST_REQUIRE((pool.try_deallocate(run, 8, 8) == misuse_kind::size_mismatch));
+                    BOOST_REQUIRE(
+                        (pool.try_deallocate(inside, 8, 8) == misuse_kind::misaligned_pointer));
+                }
                 BOOST_REQUIRE(!pool.try_deallocate(run, length * 8, 8));
                 BOOST_REQUIRE(pool.stats().free_blocks == length);
                 BOOST_REQUIRE(pool.stats().largest_free_bytes == length * 8);

@@ -19,11 +19,12 @@
 //   I3  front_, where it is not null, is a free block below all others, and its free bit is not
 //       set: a pair of allocate and deallocate passes it on and writes no bits.
 //   I4  blocks are aligned to alignment_, the largest power of two that divides all their addresses.
-//   I5  region_bytes_ = n * block_bytes + overhead_bytes_; served_ has what did not fit.
+//   I5  the region holds the blocks, their bits, and nothing else; a caller's buffer also what is
+//       left over at both ends. What did not fit is in served_.
 //
-// Cost: allocate and deallocate O(1) for one block; a run O(n / 64 blocks) at worst, full words
-// being skipped. 2 bits a block and up to 100 bytes (alignment of the caller's buffer included);
-// no upstream call unless a request does not fit. Not for blocks of many sizes: a run is searched.
+// Cost: allocate and deallocate O(1) for one block, O(n / 64) at worst for a run: 64 blocks are
+// looked at in one step, and 64 full words skipped. 2 + 1/64 bits a block and less than 100 bytes;
+// no upstream call unless a request does not fit. Not for blocks of many sizes: runs are searched.
 
 #include <cstddef>
 #include <memory_resource>
@@ -41,10 +42,11 @@ namespace strata {
 class fixed_block_resource final : public resource {
   public:
     /// A pool of at least `capacity_bytes`, in blocks of `block_bytes`.
-    /// Block sizes are rounded up to a multiple of 8; the number of blocks is capacity_bytes /
-    /// block_bytes, rounded up. A block is aligned as an object of its size may need: one of 48
-    /// bytes to 16, one of 24 to 8, up to 4096. (A request with a larger alignment, such as
-    /// allocate(24) with its default of 16, gets a block that happens to have it: every second.)
+    /// There are capacity_bytes / block_bytes blocks, rounded up; then block_bytes is rounded up to
+    /// a multiple of 8. Blocks are aligned as an object of their size may need: those of 48 bytes to
+    /// 16, those of 24 to 8, up to 4096. A request for more alignment gets the lowest block that
+    /// happens to have it. Mind that allocate(24) asks for 16, as its default: of 24-byte blocks
+    /// every second one has that. Containers ask for what their nodes need.
     /// Throws: invalid_argument where either size is 0, bad_alloc where the region cannot be had.
     /// Complexity: 1 upstream call; O(capacity / 64 blocks) to set the bits.
     fixed_block_resource(std::size_t capacity_bytes, std::size_t block_bytes,
@@ -113,8 +115,8 @@ class fixed_block_resource final : public resource {
 
     // The hot path calls nothing but, at its end, a slow function, which starts anew.
 
-    /// Returns: false, and nothing has changed, where p is no live block of one, lies below the
-    /// front, or is the first free one of its word.
+    /// Returns: false, and nothing has changed, where p may be no live block of one (it is not, or
+    /// is near a run), lies below the front, or would be the only free one of its word.
     bool give_block(void* p, std::size_t bytes, std::size_t alignment) noexcept {
         std::size_t const i = index_of(p);
         if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || is_near_run(i))
@@ -170,15 +172,15 @@ class fixed_block_resource final : public resource {
     std::size_t block_bytes_ = 0;        // a multiple of 8
     std::size_t blocks_ = 0;             // how many
     std::size_t alignment_ = 0;          // I4
-    std::size_t common_alignment_ = 0;   // alignment_, but max_align at most: no more is unchecked
+    std::size_t common_alignment_ = 0;   // the same, at most max_align: needs no check
     void* front_ = nullptr;              // I3
     std::size_t requested_bytes_ = 0;    // of the live blocks here; drifts with wrong sizes
     std::size_t joined_blocks_ = 0;      // I2
     detail::free_bits free_;             // its words lie behind the blocks
     detail::bit_word* joined_ = nullptr; // behind them; blocks_ + 1 bits
-    void* region_ = nullptr; // from upstream, owned; null where the caller's buffer is used
-    std::size_t region_alignment_ = 0; // as asked for
-    std::size_t region_bytes_ = 0;     // I5
+    void* region_ = nullptr;             // owned, from upstream; null: the caller's buffer
+    std::size_t region_alignment_ = 0;   // as upstream was asked for
+    std::size_t region_bytes_ = 0;       // I5
     detail::served_blocks served_;
 };
 

@@ -144,7 +144,8 @@ class free_bits {
     /// Requires: blocks [first, first + n) are all taken. Complexity: O(n / 64).
     void give(std::size_t first, std::size_t n) noexcept;
 
-    /// Returns: whether blocks [first, first + n) are all free. Requires: they exist.
+    /// Returns: whether blocks [first, first + n) are all free; those behind the last are not.
+    /// Requires: first is at most the number of blocks.
     [[nodiscard]] bool all_free(std::size_t first, std::size_t n) const noexcept;
 
     /// Returns: the lowest index, among `where`, at which n adjacent blocks are free, or none.
@@ -163,7 +164,7 @@ class free_bits {
     [[nodiscard]] char const* broken_invariant() const noexcept;
 
   private:
-    [[gnu::noinline]] void open(std::size_t k) noexcept;
+    void open(std::size_t k) noexcept;
     void close(std::size_t k) noexcept;
     [[nodiscard]] std::size_t next_open(std::size_t k) const noexcept;
     [[nodiscard]] std::size_t next_free(std::size_t i) const noexcept;
