@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: BSL-1.0
+#define BOOST_TEST_MODULE best_fit
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <set>
+#include <stdexcept>
+#include <vector>
+
+#include <sys/mman.h>
+
+#include <strata/best_fit_resource.hpp>
+
+#include "support/counting_upstream.hpp"
+#include "support/misuse_recorder.hpp"
+#include "support/seed.hpp"
+
+using strata::best_fit_resource;
+using strata::misuse_kind;
+using strata::test::counting_upstream;
+using strata::test::misuse_recorder;
+
+namespace {
+
+constexpr std::size_t kib = 1024;
+
+// Sizes of the blocks in address order, live ones positive, free ones negative.
+std::vector<long> picture(best_fit_resource const& region) {
+    std::vector<long> blocks;
+    region.visit_blocks([&](strata::block_info const& b) {
+        blocks.push_back(b.live ? static_cast<long>(b.bytes) : -static_cast<long>(b.bytes));
+    });
+    return blocks;
+}
+
+bool is_one_free_block(best_fit_resource const& region) {
+    return picture(region) == std::vector<long>{-static_cast<long>(region.capacity_bytes())} &&
+           region.stats().largest_free_bytes == region.capacity_bytes() &&
+           region.check_invariants();
+}
+
+constinit best_fit_resource static_region{};
+
+} // namespace
+
+BOOST_AUTO_TEST_SUITE(best_fit)
+
+BOOST_AUTO_TEST_CASE(constructor_takes_one_region_and_no_more) {
+    counting_upstream upstream;
+    {
+        best_fit_resource region{100 * kib, &upstream};
+        BOOST_TEST(upstream.allocations() == 1u);
+        BOOST_TEST(region.stats().footprint_bytes == upstream.live_bytes());
+        BOOST_TEST(region.capacity_bytes() == 100 * kib);
+        void* const p = region.allocate(100 * kib);
+        BOOST_TEST(region.owns(p));
+        BOOST_TEST(region.stats().free_bytes == 0u);
+        BOOST_TEST(region.check_invariants());
+        region.deallocate(p, 100 * kib);
+        BOOST_TEST(upstream.allocations() == 1u);
+        BOOST_TEST(is_one_free_block(region));
+    }
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(bits_cost_one_sixty_fourth) {
+    best_fit_resource const region{1024 * kib};
+    auto const s = region.stats();
+    BOOST_TEST(s.overhead_bytes <= 1024 * kib / 64 + 16);
+}
+
+BOOST_AUTO_TEST_CASE(a_region_of_no_size_is_refused) {
+    counting_upstream upstream;
+    std::size_t const most = std::numeric_limits<std::size_t>::max();
+    for (std::size_t bytes : {std::size_t{0}, most, std::size_t{65} << 30})
+        BOOST_CHECK_THROW((best_fit_resource{bytes, &upstream}), std::invalid_argument);
+    BOOST_TEST(upstream.allocations() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(the_documented_example) {
+    alignas(16) std::array<std::byte, 1024> memory;
+    best_fit_resource region;
+    region.assign(memory.data(), memory.size());
+    void* const a = region.allocate(100);
+    void* const b = region.allocate(50);
+    void* const c = region.allocate(100);
+    void* const d = region.allocate(60);
+    std::vector<long> const expected{112, 64, 112, 64, -640};
+    BOOST_TEST(picture(region) == expected);
+    region.deallocate(b, 50);
+    region.deallocate(c, 100);
+    std::vector<long> const merged{112, -176, 64, -640};
+    BOOST_TEST(picture(region) == merged);
+    region.deallocate(a, 100);
+    region.deallocate(d, 60);
+    BOOST_TEST(is_one_free_block(region));
+    BOOST_TEST(region.capacity_bytes() == 1024u - 32u); // the bits of 62 granules
+}
+
+BOOST_AUTO_TEST_CASE(neighbours_coalesce_in_every_order) {
+    constexpr std::size_t n = 7;
+    best_fit_resource region{4 * kib};
+    std::array<std::size_t, n> order{};
+    std::iota(order.begin(), order.end(), 0u);
+    do {
+        std::array<void*, n> blocks{};
+        for (std::size_t i = 0; i < n; ++i)
+            blocks[i] = region.allocate(16 * (i + 1));
+        for (std::size_t i : order)
+            region.deallocate(blocks[i], 16 * (i + 1));
+        BOOST_REQUIRE(is_one_free_block(region));
+    } while (std::next_permutation(order.begin(), order.end()));
+}
+
+BOOST_AUTO_TEST_CASE(any_buffer_however_aligned_and_small) {
+    alignas(64) std::array<std::byte, 700> memory;
+    for (std::size_t skip = 0; skip < 40; ++skip) {
+        for (std::size_t bytes = 0; bytes <= 640; ++bytes) {
+            std::byte* const buffer = memory.data() + skip;
+            if (bytes < 32 + (16 - skip % 16) % 16) {
+                BOOST_REQUIRE_THROW((best_fit_resource{buffer, bytes}), std::invalid_argument);
+                continue;
+            }
+            best_fit_resource region{buffer, bytes, std::pmr::null_memory_resource()};
+            BOOST_REQUIRE(region.stats().footprint_bytes == bytes);
+            BOOST_REQUIRE(region.capacity_bytes() + 16 * 3 + 15 + bytes / 64 >= bytes);
+            auto* const p = static_cast<std::byte*>(region.allocate(region.capacity_bytes()));
+            BOOST_REQUIRE((p >= buffer && p + region.capacity_bytes() <= buffer + bytes));
+            std::memset(p, 0xff, region.capacity_bytes());
+            BOOST_REQUIRE_THROW(static_cast<void>(region.allocate(1)), std::bad_alloc);
+            region.deallocate(p, region.capacity_bytes());
+            BOOST_REQUIRE(is_one_free_block(region));
+        }
+    }
+}
+
+BOOST_AUTO_TEST_CASE(assign_replaces_the_region_only_while_nothing_is_live) {
+    alignas(16) std::array<std::byte, 1024> memory;
+    counting_upstream upstream;
+    best_fit_resource region{2048, &upstream};
+    void* const p = region.allocate(10);
+    BOOST_CHECK_THROW(region.assign(memory.data(), memory.size()), std::invalid_argument);
+    BOOST_TEST(region.owns(p));
+    region.deallocate(p, 10);
+    BOOST_CHECK_THROW(region.assign(memory.data(), 20), std::invalid_argument);
+    BOOST_CHECK_THROW(region.assign(nullptr, 1024), std::invalid_argument);
+    BOOST_TEST(region.capacity_bytes() == 2048u);
+    region.assign(memory.data(), memory.size());
+    BOOST_TEST(upstream.settled());
+    void* const q = region.allocate(10);
+    BOOST_TEST(q == memory.data());
+    region.deallocate(q, 10);
+}
+
+BOOST_AUTO_TEST_CASE(without_a_region_requests_go_upstream) {
+    void* const p = static_region.allocate(100);
+    BOOST_TEST(!static_region.owns(p));
+    BOOST_TEST(static_region.stats().upstream_live_blocks == 1u);
+    static_region.deallocate(p, 100);
+    BOOST_TEST(static_region.check_invariants());
+    static_region.release();
+    BOOST_TEST(static_region.stats().footprint_bytes == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(what_does_not_fit_goes_upstream) {
+    counting_upstream upstream;
+    best_fit_resource region{1024, &upstream};
+    void* const large = region.allocate(1025);
+    void* const all = region.allocate(1000);
+    void* const more = region.allocate(24 + 16);
+    BOOST_TEST(region.stats().upstream_live_blocks == 2u);
+    BOOST_TEST(region.stats().upstream_live_bytes == 1025u + 40u);
+    region.deallocate(large, 1025);
+    region.deallocate(more, 40);
+    region.deallocate(all, 1000);
+    BOOST_TEST(region.stats().live_blocks == 0u);
+    BOOST_TEST(region.trim() > 0u);
+    BOOST_TEST(upstream.live_blocks() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(over_aligned_blocks_leave_both_ends_free) {
+    best_fit_resource region{64 * kib, std::pmr::new_delete_resource()};
+    std::vector<std::pair<void*, std::size_t>> blocks;
+    for (std::size_t alignment = 1; alignment <= 4096; alignment *= 2) {
+        void* const p = region.allocate(40, alignment);
+        BOOST_TEST(region.owns(p));
+        BOOST_TEST(strata::detail::is_aligned(p, alignment));
+        BOOST_TEST(region.check_invariants());
+        blocks.emplace_back(p, alignment);
+    }
+    BOOST_TEST(region.stats().live_bytes == 13u * 48u);
+    for (auto const& [p, alignment] : blocks)
+        region.deallocate(p, 40, alignment);
+    BOOST_TEST(is_one_free_block(region));
+}
+
+BOOST_AUTO_TEST_CASE(try_resize_grows_into_free_neighbours_and_gives_back) {
+    best_fit_resource region{8 * kib};
+    void* const a = region.allocate(100);
+    void* const b = region.allocate(100);
+    void* const c = region.allocate(100);
+    BOOST_TEST(!region.try_resize(a, 100, 113)); // b is in the way
+    BOOST_TEST(region.try_resize(a, 100, 112));
+    region.deallocate(b, 100);
+    BOOST_TEST(region.try_resize(a, 112, 160));
+    BOOST_TEST(region.try_resize(a, 160, 224)); // all of what was b
+    BOOST_TEST(!region.try_resize(a, 224, 225));
+    BOOST_TEST(region.try_resize(a, 224, 16));
+    BOOST_TEST(region.try_resize(c, 100, 4 * kib)); // into top
+    BOOST_TEST(region.try_resize(c, 4 * kib, 0));
+    std::vector<long> const expected{16, -208, 16, -(8 * 1024 - 240)};
+    BOOST_TEST(picture(region) == expected);
+    BOOST_TEST(region.stats().requested_bytes == 16u);
+    BOOST_TEST(region.check_invariants());
+    region.deallocate(a, 16);
+    region.deallocate(c, 0);
+    BOOST_TEST(is_one_free_block(region));
+}
+
+BOOST_AUTO_TEST_CASE(reallocate_keeps_contents) {
+    best_fit_resource region{64 * kib};
+    auto* p = static_cast<unsigned char*>(region.allocate(10));
+    for (unsigned char i = 0; i < 10; ++i)
+        p[i] = i;
+    void* fence = region.allocate(1);
+    std::size_t bytes = 10;
+    for (std::size_t next : {200u, 50u, 3000u, 10u, 20000u, 11u}) {
+        p = static_cast<unsigned char*>(region.reallocate(p, bytes, next));
+        bytes = next;
+        for (unsigned char i = 0; i < 10; ++i)
+            BOOST_REQUIRE(p[i] == i);
+        BOOST_REQUIRE(region.check_invariants());
+    }
+    region.deallocate(p, bytes);
+    region.deallocate(fence, 1);
+    BOOST_TEST(is_one_free_block(region));
+}
+
+BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
+    misuse_recorder recorder;
+    best_fit_resource region{8 * kib};
+    auto* const p = static_cast<std::byte*>(region.allocate(100));
+    auto* const q = static_cast<std::byte*>(region.allocate(200));
+    auto* const r = static_cast<std::byte*>(region.allocate(100));
+    auto* const s = static_cast<std::byte*>(region.allocate(4000));
+    auto* const t = static_cast<std::byte*>(region.allocate(100));
+    std::memset(s, 1, 4000); // plausible sizes everywhere
+    region.deallocate(q, 200);
+    auto const before = region.stats();
+    auto const expect = [&](void* address, std::size_t bytes, misuse_kind kind) {
+        region.deallocate(address, bytes, 8);
+        auto const heard = recorder.take();
+        BOOST_REQUIRE(heard.size() == 1u);
+        BOOST_TEST((heard[0].kind == kind), strata::to_string(heard[0].kind));
+        BOOST_TEST((heard[0].where == &region && heard[0].address == address));
+        BOOST_TEST((region.stats() == before));
+        BOOST_TEST(region.check_invariants());
+    };
+    for (int i = 0; i < 1000; ++i)
+        expect(q, 200, misuse_kind::double_free);
+    expect(q + 32, 16, misuse_kind::double_free);
+    expect(t + 112, 16, misuse_kind::double_free); // in top
+    for (std::size_t offset : {1u, 16u, 96u, 111u})
+        expect(p + offset, 84, misuse_kind::misaligned_pointer);
+    expect(s + 16, 100, misuse_kind::misaligned_pointer);
+    expect(s + 2048, 100, misuse_kind::misaligned_pointer);
+    for (std::size_t bytes : {0u, 16u, 96u, 113u, 128u, 208u, 320u, 321u, 432u, 100000u})
+        expect(p, bytes, misuse_kind::size_mismatch); // 320: up to r, over the free block
+    for (std::size_t bytes : {16u, 1000u, 3984u, 4001u, 4112u, 5000u})
+        expect(s, bytes, misuse_kind::size_mismatch);  // 4112: s and t
+    expect(t + 7000, 8, misuse_kind::foreign_pointer); // the bits, or behind
+    static int a_static = 0;
+    expect(&a_static, 4, misuse_kind::foreign_pointer);
+    region.deallocate(p, 100);
+    region.deallocate(r, 100);
+    region.deallocate(s, 4000);
+    region.deallocate(t, 100);
+    BOOST_TEST(recorder.take().empty());
+    BOOST_TEST(is_one_free_block(region));
+}
+
+// A size that is wrong is found even where the block's content looks like a free block's size.
+BOOST_AUTO_TEST_CASE(no_content_passes_for_a_free_block) {
+    misuse_recorder recorder;
+    best_fit_resource region{8 * kib};
+    auto* const p = static_cast<std::byte*>(region.allocate(160));
+    void* const hole = region.allocate(64);
+    void* const fence = region.allocate(16);
+    region.deallocate(hole, 64);
+    for (std::uint32_t guess = 0; guess < 20; ++guess) {
+        for (std::size_t at = 0; at < 160; at += sizeof guess)
+            std::memcpy(p + at, &guess, sizeof guess);
+        for (std::size_t bytes = 0; bytes <= 144; bytes += 16)
+            region.deallocate(p, bytes);
+        BOOST_REQUIRE(recorder.take().size() == 10u);
+        BOOST_REQUIRE(region.check_invariants());
+    }
+    region.deallocate(p, 160);
+    region.deallocate(fence, 16);
+    BOOST_TEST(is_one_free_block(region));
+}
+
+BOOST_AUTO_TEST_CASE(every_request_gets_the_smallest_block_that_fits) {
+    struct block {
+        unsigned char* p;
+        std::size_t bytes;
+        std::size_t alignment;
+        unsigned char fill;
+    };
+    std::mt19937_64 random{strata::test::seed("best_fit model")};
+    auto const below = [&](std::size_t n) { return random() % n; };
+    counting_upstream upstream;
+    best_fit_resource region{512 * kib, &upstream};
+    std::vector<block> live;
+    auto const free_sizes = [&] {
+        std::multiset<std::size_t> sizes;
+        region.visit_blocks([&](strata::block_info const& b) {
+            if (!b.live)
+                sizes.insert(b.bytes);
+        });
+        return sizes;
+    };
+    for (int step = 0; step < 12000; ++step) {
+        bool const grow = below(1000) < (step / 2000 % 2 == 0 ? 700u : 300u);
+        if (grow || live.empty()) {
+            std::size_t const bytes = below(std::size_t{2} << below(16));
+            std::size_t const alignment = below(4) == 0 ? std::size_t{1} << below(10) : 8;
+            auto const before = free_sizes();
+            auto* const p = static_cast<unsigned char*>(region.allocate(bytes, alignment));
+            BOOST_REQUIRE(strata::detail::is_aligned(p, alignment));
+            std::size_t const block_bytes = region.good_size(bytes);
+            if (alignment <= 16 && region.owns(p)) {
+                auto expected = before;
+                auto const fit = expected.lower_bound(block_bytes);
+                BOOST_REQUIRE((fit != expected.end()));
+                if (*fit != block_bytes)
+                    expected.insert(*fit - block_bytes);
+                expected.erase(expected.find(*fit));
+                BOOST_REQUIRE((free_sizes() == expected));
+            } else if (alignment <= 16) {
+                BOOST_REQUIRE((before.lower_bound(block_bytes) == before.end()));
+            }
+            live.push_back({p, bytes, alignment, static_cast<unsigned char>(below(256))});
+            std::fill_n(p, bytes, live.back().fill);
+        } else {
+            std::swap(live[below(live.size())], live.back());
+            block const b = live.back();
+            live.pop_back();
+            BOOST_REQUIRE(std::all_of(b.p, b.p + b.bytes, [&](auto c) { return c == b.fill; }));
+            BOOST_REQUIRE(!region.try_deallocate(b.p, b.bytes, b.alignment));
+            BOOST_REQUIRE(region.try_deallocate(b.p, b.bytes, b.alignment));
+        }
+        BOOST_REQUIRE(region.check_invariants());
+        if (step % 16 == 0) {
+            auto const s = region.stats();
+            BOOST_REQUIRE(s.live_blocks == live.size());
+            BOOST_REQUIRE(s.footprint_bytes == upstream.live_bytes());
+            BOOST_REQUIRE(s.footprint_bytes == s.live_bytes + s.free_bytes + s.overhead_bytes);
+        }
+    }
+    for (block const& b : live)
+        region.deallocate(b.p, b.bytes, b.alignment);
+    BOOST_TEST(region.stats().largest_free_bytes == region.capacity_bytes());
+    BOOST_TEST(is_one_free_block(region));
+}
+
+BOOST_AUTO_TEST_CASE(regions_beyond_4_gib) {
+    constexpr std::size_t bytes = std::size_t{8} << 30;
+    void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    BOOST_REQUIRE(memory != MAP_FAILED);
+    {
+        best_fit_resource region{memory, bytes, std::pmr::null_memory_resource()};
+        BOOST_TEST(region.capacity_bytes() > bytes - bytes / 64);
+        void* const low = region.allocate(std::size_t{5} << 30);
+        void* const high = region.allocate(std::size_t{2} << 30);
+        region.deallocate(low, std::size_t{5} << 30);
+        void* const again = region.allocate(std::size_t{3} << 30);
+        BOOST_TEST(again == low);
+        region.deallocate(high, std::size_t{2} << 30);
+        region.deallocate(again, std::size_t{3} << 30);
+        BOOST_TEST(region.stats().largest_free_bytes == region.capacity_bytes());
+    }
+    ::munmap(memory, bytes);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
