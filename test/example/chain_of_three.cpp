@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Three layers: a pool for speed, over a region for a hard bound, over a tracker that accounts for
 // what the region took. Each sees only the layer below it.
+#include <cstddef>
 #include <cstdlib>
 #include <iostream>
 #include <list>
@@ -26,7 +27,8 @@ int main() {
                          tracked.stats().live_blocks == 1;
 
     // A region that may not grow: the limit is std::bad_alloc, and nothing is lost.
-    strata::best_fit_resource small{64 * 1024, std::pmr::null_memory_resource()};
+    alignas(64) std::byte memory[64 * 1024];
+    strata::best_fit_resource small{memory, sizeof memory, std::pmr::null_memory_resource()};
     strata::segregated_pool_resource bounded{&small};
     std::pmr::list<int> until_full{&bounded};
     try {

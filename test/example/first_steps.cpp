@@ -7,8 +7,10 @@
 
 #include <strata/strata.hpp>
 
+alignas(64) std::byte memory[1 << 20];
+
 int main() {
-    strata::best_fit_resource region{1 << 20, std::pmr::null_memory_resource()}; // never more
+    strata::best_fit_resource region{memory, sizeof memory, std::pmr::null_memory_resource()};
     strata::segregated_pool_resource pool{&region};
     std::pmr::vector<std::pmr::string> names{&pool};
     for (int i = 0; i < 1000; ++i)
