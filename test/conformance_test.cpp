@@ -2,14 +2,14 @@
 #include "support/conformance.hpp"
 #include "support/subjects.hpp"
 
-// Every resource, every resource behind a lock, and every stack of two: a test suite for each.
+// Every resource, its variants, and every stack of two: a test suite for each.
 
 using strata::test::every_resource;
 using strata::test::stacked;
 using strata::test::subject;
 
 int main(int argc, char* argv[]) {
-    std::vector<subject> subjects = strata::test::every_synchronized_resource();
+    std::vector<subject> subjects = strata::test::every_variant();
     for (subject const& above : every_resource()) {
         subjects.push_back(above);
         for (subject const& below : every_resource())

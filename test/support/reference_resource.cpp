@@ -43,7 +43,7 @@ void* reference_resource::do_allocate(std::size_t bytes, std::size_t alignment) 
     if (is(fault::asks_upstream_for_the_impossible) && bytes > detail::max_request_bytes)
         return upstream_resource()->allocate(1, 1);
     if (!carves(bytes, alignment))
-        return served_.allocate(bytes, alignment);
+        return serve(bytes, alignment);
     if (!detail::is_power_of_two(alignment))
         throw std::invalid_argument{"strata: an alignment must be a power of two"};
     if (is(fault::reuses_address_for_zero_bytes) && bytes == 0)
@@ -54,7 +54,9 @@ void* reference_resource::do_allocate(std::size_t bytes, std::size_t alignment) 
         requested_bytes_ += bytes;
 
     std::size_t const wanted = is(fault::aligns_to_16_only) ? granule : alignment;
-    std::byte const* p = carve(rounded(bytes), wanted);
+    std::byte const* p =
+        is(fault::never_reuses) && freed_ ? nullptr : carve(rounded(bytes), wanted);
+    freed_ = false;
     if (p == nullptr) {
         take_chunk();
         p = carve(rounded(bytes), wanted);
@@ -68,6 +70,16 @@ void* reference_resource::do_allocate(std::size_t bytes, std::size_t alignment) 
     if (!is(fault::books_before_upstream_answers))
         requested_bytes_ += bytes;
     return writable(p);
+}
+
+void* reference_resource::serve(std::size_t bytes, std::size_t alignment) {
+    try {
+        return served_.allocate(bytes, alignment);
+    } catch (...) {
+        if (is(fault::renames_upstreams_exception))
+            throw std::bad_alloc{};
+        throw;
+    }
 }
 
 // First fit; what lies before and behind stays free.
@@ -126,6 +138,8 @@ std::optional<misuse_kind> reference_resource::do_diagnose(void const* p, std::s
         return misuse_kind::foreign_pointer;
     auto const found = at_or_before(live_, at);
     bool const inside = found != live_.end() && at < found->first + rounded(found->second.bytes);
+    if (!inside && is(fault::calls_free_memory_foreign))
+        return misuse_kind::foreign_pointer;
     if (!inside)
         return detail::is_aligned(p, granule) ? misuse_kind::double_free
                                               : misuse_kind::misaligned_pointer;
@@ -134,7 +148,7 @@ std::optional<misuse_kind> reference_resource::do_diagnose(void const* p, std::s
                                                      : misuse_kind::misaligned_pointer;
     if (rounded(found->second.bytes) != rounded(bytes) && !is(fault::accepts_wrong_size))
         return misuse_kind::size_mismatch;
-    if (found->second.alignment != alignment)
+    if (found->second.alignment != alignment && !is(fault::accepts_wrong_alignment))
         return misuse_kind::alignment_mismatch;
     return std::nullopt;
 }
@@ -155,6 +169,9 @@ std::optional<misuse_kind> reference_resource::do_try_deallocate(void* p, std::s
         free_.erase(std::prev(free_.end()));
     if (wrong)
         return wrong;
+    freed_ = true;
+    if (is(fault::frees_with_upstreams_help))
+        upstream_resource()->deallocate(upstream_resource()->allocate(64), 64);
     if (chunk_of(p) == nullptr)
         return served_.deallocate(p, bytes, alignment);
     auto const found = live_.find(detail::as_bytes(p));
@@ -280,6 +297,8 @@ statistics reference_resource::do_stats() const {
     s.overhead_bytes = is(fault::forgets_overhead) ? 0 : chunks_.size() * chunk_overhead;
     s.footprint_bytes = s.live_bytes + s.free_bytes + s.overhead_bytes;
     served_.add_to(s);
+    if (is(fault::overstates_peak))
+        s.peak_live_bytes = s.live_bytes + 1;
     return s;
 }
 

@@ -22,25 +22,31 @@ namespace strata::test {
 enum class fault {
     none,
     accepts_double_free,
+    accepts_wrong_alignment,
     accepts_wrong_size,
     aligns_to_16_only,
     asks_upstream_for_the_impossible,
     books_before_upstream_answers,
     books_misuse_before_reporting,
     calls_foreign_double_free,
+    calls_free_memory_foreign,
     calls_interior_double_free,
     claims_resize_without_room,
     diagnoses_in_another_way,
     forgets_overhead,
+    frees_with_upstreams_help,
     good_size_too_small,
     hands_out_twice,
     loses_block_on_double_free,
+    never_reuses,
     overstates_largest_free,
+    overstates_peak,
     owns_served_blocks,
     passes_foreign_pointer_upstream,
     reallocate_loses_last_byte,
     release_forgets_a_counter,
     release_leaks_a_chunk,
+    renames_upstreams_exception,
     reports_null,
     reports_other_bytes,
     reports_twice,
@@ -104,6 +110,7 @@ class reference_resource final : public resource {
     [[nodiscard]] static bool carves(std::size_t bytes, std::size_t alignment) noexcept {
         return bytes <= largest_bytes && alignment <= largest_bytes;
     }
+    [[nodiscard]] void* serve(std::size_t bytes, std::size_t alignment);
     [[nodiscard]] std::byte const* carve(std::size_t size, std::size_t alignment);
     void take_chunk();
     void add_free(std::byte const* p, std::size_t size);
@@ -114,6 +121,7 @@ class reference_resource final : public resource {
     std::map<std::byte const*, request> live_;
     std::set<std::byte const*> chunks_;
     std::size_t requested_bytes_ = 0;
+    bool freed_ = false; // since the last allocate, for fault::never_reuses
     detail::served_blocks served_;
 };
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
@@ -36,6 +37,30 @@ subject bounded(std::string name, Arguments... arguments) {
     return s;
 }
 
+/// In a caller's buffer, which lies askew.
+template <class T, class... Arguments>
+subject in_a_buffer(std::string name, Arguments... arguments) {
+    struct both {
+        explicit both(std::pmr::memory_resource* upstream, Arguments... after)
+            : resource{buffer.data() + 1, region_bytes, after..., upstream} {}
+        std::vector<std::byte> buffer = std::vector<std::byte>(region_bytes + 1);
+        T resource;
+    };
+    subject s;
+    s.name = std::move(name);
+    s.make = [=](std::pmr::memory_resource* upstream) {
+        auto const made = std::make_shared<both>(upstream, arguments...);
+        return std::shared_ptr<resource>{made, &made->resource};
+    };
+    s.storage_bytes = region_bytes;
+    s.bounded = true;
+    return s;
+}
+
+subject segregated_pool(std::string name, segregated_pool_options const& options) {
+    return growing<segregated_pool_resource>(std::move(name), options);
+}
+
 } // namespace
 
 std::vector<subject> every_resource() {
@@ -45,11 +70,24 @@ std::vector<subject> every_resource() {
     };
 }
 
-std::vector<subject> every_synchronized_resource() {
+std::vector<subject> every_variant() {
     return {
         bounded<synchronized_fixed_block_resource>("fixed_block_resource behind a lock",
                                                    region_bytes, std::size_t{64}),
+        in_a_buffer<fixed_block_resource>("fixed_block_resource in a buffer", std::size_t{48}),
+        bounded<fixed_block_resource>("fixed_block_resource of 8 bytes", region_bytes,
+                                      std::size_t{8}),
+        bounded<fixed_block_resource>("fixed_block_resource of 1000 bytes", region_bytes,
+                                      std::size_t{1000}),
         growing<synchronized_segregated_pool_resource>("segregated_pool_resource behind a lock"),
+        segregated_pool("segregated_pool_resource passing through", {.pass_through = true}),
+        segregated_pool("segregated_pool_resource of powers of two",
+                        {.block_sizes = power_of_two_sizes}),
+        segregated_pool("segregated_pool_resource to 32 KiB",
+                        {.largest_block_bytes = 32768, .slab_bytes = 1u << 20}),
+        segregated_pool(
+            "segregated_pool_resource of small slabs",
+            {.largest_block_bytes = 2048, .slab_bytes = 4096, .largest_chunk_bytes = 8192}),
     };
 }
 

@@ -13,7 +13,7 @@ namespace strata::test {
 /// Returns: a subject for each resource.
 std::vector<subject> every_resource();
 
-/// Returns: a subject for each resource behind a lock.
-std::vector<subject> every_synchronized_resource();
+/// Returns: a subject for each resource behind a lock, and for other options and constructors.
+std::vector<subject> every_variant();
 
 } // namespace strata::test
