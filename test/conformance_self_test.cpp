@@ -63,6 +63,8 @@ BOOST_AUTO_TEST_CASE(each_fault_is_found_by_the_promise_that_it_breaks) {
              expected{fault::accepts_wrong_size,
                       "a_wrong_size_is_found_where_the_geometry_shows_it"},
              expected{fault::aligns_to_16_only, "every_alignment_is_kept_for_every_size"},
+             expected{fault::aligns_to_what_cannot_be,
+                      "an_alignment_that_is_no_power_of_two_is_refused"},
              expected{fault::asks_upstream_for_the_impossible,
                       "impossible_requests_throw_bad_alloc_and_change_nothing"},
              expected{fault::books_before_upstream_answers,

@@ -6,7 +6,7 @@
 #include <limits>
 #include <memory_resource>
 #include <new>
-#include <string>
+#include <stdexcept>
 
 #include <strata/detail/bits.hpp>
 
@@ -108,6 +108,18 @@ void impossible_requests_throw_bad_alloc_and_change_nothing(subject const& s) {
         l.expect_contents();
         l.give_all();
     }
+    b.finish();
+}
+
+void an_alignment_that_is_no_power_of_two_is_refused(subject const& s) {
+    bench b{s};
+    picture const before{b};
+    for (std::size_t bytes : {0u, 8u, 100u, 1000u, 100'000u})
+        for (std::size_t alignment : {3u * 4096, 4096u + 16, (1u << 20) + 1})
+            expect_throw<std::invalid_argument>(
+                [&] { static_cast<void>(b.tested().allocate(bytes, alignment)); }, "allocate(",
+                bytes, ", ", alignment, ")");
+    before.expect_same(b, "alignments that are no powers of two");
     b.finish();
 }
 
@@ -296,6 +308,8 @@ constexpr promise list[] = {
     {"zero_bytes_give_distinct_blocks", zero_bytes_give_distinct_blocks},
     {"impossible_requests_throw_bad_alloc_and_change_nothing",
      impossible_requests_throw_bad_alloc_and_change_nothing},
+    {"an_alignment_that_is_no_power_of_two_is_refused",
+     an_alignment_that_is_no_power_of_two_is_refused},
     {"overflowing_products_throw_bad_alloc", overflowing_products_throw_bad_alloc},
     {"zeroed_blocks_are_zero_where_others_have_been",
      zeroed_blocks_are_zero_where_others_have_been},

@@ -42,6 +42,8 @@ reference_resource::reference_resource(std::pmr::memory_resource* upstream, faul
 void* reference_resource::do_allocate(std::size_t bytes, std::size_t alignment) {
     if (is(fault::asks_upstream_for_the_impossible) && bytes > detail::max_request_bytes)
         return upstream_resource()->allocate(1, 1);
+    if (is(fault::aligns_to_what_cannot_be) && !detail::is_power_of_two(alignment))
+        alignment = granule;
     if (!carves(bytes, alignment))
         return serve(bytes, alignment);
     if (!detail::is_power_of_two(alignment))

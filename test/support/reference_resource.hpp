@@ -25,6 +25,7 @@ enum class fault {
     accepts_wrong_alignment,
     accepts_wrong_size,
     aligns_to_16_only,
+    aligns_to_what_cannot_be,
     asks_upstream_for_the_impossible,
     books_before_upstream_answers,
     books_misuse_before_reporting,
