@@ -80,6 +80,30 @@ void blocks_can_be_freed_while_upstream_has_nothing(subject const& s) {
     }
 }
 
+void a_small_upstream_is_used_as_far_as_it_goes(subject const& s) {
+    for (std::size_t spare : {1000u, 5000u, 20'000u, 70'000u, 200'000u, 500'000u}) {
+        bench b{s};
+        b.upstream().hold_at_most(b.upstream().live_bytes() + spare);
+        ledger l{b};
+        std::size_t refused = 0;
+        for (std::size_t step = 0; step < steps; ++step) {
+            try {
+                work(l, l.size() == 0 ? 0 : step);
+            } catch (std::bad_alloc const&) {
+                ++refused;
+            }
+        }
+        expect(refused < steps || spare < 20'000, "an upstream of ", spare,
+               " bytes serves nothing");
+        b.upstream().never_fail();
+        l.expect_books();
+        l.expect_contents();
+        l.give_all();
+        l.expect_books();
+        b.finish();
+    }
+}
+
 void a_constructor_that_upstream_fails_leaves_nothing_behind(subject const& s) {
     for (std::size_t calls = 0; calls < s.constructor_calls; ++calls) {
         counting_upstream upstream;
@@ -171,6 +195,7 @@ constexpr promise list[] = {
      failure_at_nth_upstream_call_leaves_state_unchanged},
     {"blocks_can_be_freed_while_upstream_has_nothing",
      blocks_can_be_freed_while_upstream_has_nothing},
+    {"a_small_upstream_is_used_as_far_as_it_goes", a_small_upstream_is_used_as_far_as_it_goes},
     {"a_constructor_that_upstream_fails_leaves_nothing_behind",
      a_constructor_that_upstream_fails_leaves_nothing_behind},
     {"over_null_memory_resource_its_own_memory_is_the_limit",

@@ -286,6 +286,27 @@ void a_wrong_size_is_found_where_the_geometry_shows_it(subject const& s) {
     expect_sound(b, l);
 }
 
+// What nobody can see is freed as if it were right; the figures must bear it.
+void a_wrong_size_that_cannot_be_seen_does_no_harm(subject const& s) {
+    bench b{s};
+    resource& r = b.tested();
+    for (std::size_t bytes : sizes) {
+        for (std::size_t given : {r.good_size(bytes), bytes - 1, std::size_t{0}, bytes}) {
+            void* const p = r.allocate(bytes);
+            auto const wrong = r.diagnose(p, given, detail::max_align);
+            expect(r.try_deallocate(p, given) == wrong,
+                   "diagnose sees what try_deallocate does not");
+            if (wrong)
+                r.deallocate(p, bytes);
+            statistics const now = r.stats();
+            expect_equal(now.live_blocks, std::size_t{0}, "live blocks");
+            expect(now.requested_bytes <= now.live_bytes, "more bytes requested than live");
+            expect(r.check_invariants(), "an invariant is broken");
+        }
+    }
+    b.finish();
+}
+
 void a_wrong_alignment_is_found_where_it_is_recorded(subject const& s) {
     bench b{s};
     ledger l{b};
@@ -343,6 +364,8 @@ constexpr promise list[] = {
     {"a_pointer_of_another_resource_is_refused", a_pointer_of_another_resource_is_refused},
     {"a_wrong_size_is_found_where_the_geometry_shows_it",
      a_wrong_size_is_found_where_the_geometry_shows_it},
+    {"a_wrong_size_that_cannot_be_seen_does_no_harm",
+     a_wrong_size_that_cannot_be_seen_does_no_harm},
     {"a_wrong_alignment_is_found_where_it_is_recorded",
      a_wrong_alignment_is_found_where_it_is_recorded},
     {"a_handler_that_throws_leaves_all_as_it_was", a_handler_that_throws_leaves_all_as_it_was},

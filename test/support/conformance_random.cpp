@@ -131,7 +131,10 @@ class random_program {
 
     // The next few calls find upstream short of memory.
     void fail() {
-        bench_.upstream().fail_after(below(3));
+        if (one_in(2))
+            bench_.upstream().fail_after(below(3));
+        else
+            bench_.upstream().hold_at_most(bench_.upstream().live_bytes() + below(20'000));
         for (int i = 0; i < 4; ++i) {
             try {
                 one_in(3) ? reallocate() : take();

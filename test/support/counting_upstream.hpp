@@ -2,7 +2,8 @@
 #pragma once
 
 // The suite's only double: an upstream that knows every block it served, checks the (pointer,
-// bytes, alignment) triple of each that comes back, and can fail from the Nth call on.
+// bytes, alignment) triple of each that comes back, and can fail from the Nth call on or above a
+// number of bytes.
 
 #include <cstddef>
 #include <limits>
@@ -26,7 +27,9 @@ class counting_upstream final : public std::pmr::memory_resource {
 
     /// Lets `calls` more allocations succeed; every one after them throws bad_alloc.
     void fail_after(std::size_t calls) noexcept { calls_left_ = calls; }
-    void never_fail() noexcept { calls_left_ = unlimited; }
+    /// Serves what leaves live_bytes() at `bytes` or below; throws bad_alloc for more.
+    void hold_at_most(std::size_t bytes) noexcept { most_bytes_ = bytes; }
+    void never_fail() noexcept { calls_left_ = most_bytes_ = unlimited; }
 
     [[nodiscard]] std::size_t allocations() const noexcept { return allocations_; }
     [[nodiscard]] std::size_t deallocations() const noexcept { return deallocations_; }
@@ -52,7 +55,7 @@ class counting_upstream final : public std::pmr::memory_resource {
     static constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
 
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-        if (calls_left_ == 0)
+        if (calls_left_ == 0 || bytes > most_bytes_ || live_bytes_ > most_bytes_ - bytes)
             throw std::bad_alloc{};
         void* const p = source_->allocate(bytes, alignment);
         if (calls_left_ != unlimited)
@@ -89,6 +92,7 @@ class counting_upstream final : public std::pmr::memory_resource {
     std::size_t deallocations_ = 0;
     std::size_t mismatches_ = 0;
     std::size_t calls_left_ = unlimited;
+    std::size_t most_bytes_ = unlimited;
 };
 
 } // namespace strata::test
