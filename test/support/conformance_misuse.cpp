@@ -198,8 +198,10 @@ void a_pointer_into_free_memory_is_refused(subject const& s) {
             l.give(i);
         }
     for (std::byte* p : freed) {
-        expect_refused(b, {p + 1, 1, 1}, {misaligned_pointer, double_free});
-        expect_refused(b, {p + 16, 8, 8}, {misaligned_pointer, double_free});
+        bool const gone = !b.tested().owns(p); // upstream has it again
+        auto const inside = gone ? foreign_pointer : misaligned_pointer;
+        expect_refused(b, {p + 1, 1, 1}, {inside, double_free});
+        expect_refused(b, {p + 16, 8, 8}, {inside, double_free});
         expect_refused(b, {p, 4000, 8}, {double_free});
         expect_refused(b, {p, 500'000, 8}, {double_free});
     }
