@@ -4,9 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <list>
+#include <map>
 #include <memory_resource>
 #include <new>
 #include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <vector>
 
 #include <strata/detail/bits.hpp>
 
@@ -301,6 +306,30 @@ void freed_memory_serves_again(subject const& s) {
     b.finish();
 }
 
+void containers_of_std_live_on_it(subject const& s) {
+    bench b{s};
+    {
+        std::pmr::map<int, std::pmr::string> names{&b.tested()};
+        std::pmr::unordered_map<int, std::pmr::vector<int>> rows{&b.tested()};
+        std::pmr::list<std::pmr::string> lines{&b.tested()};
+        for (int i = 0; i < 300; ++i) {
+            names.try_emplace(i * 7 % 300, std::to_string(i) + " is longer than a small string");
+            rows[i % 50].push_back(i);
+            lines.emplace_front(names.begin()->second);
+            if (i % 3 == 0)
+                lines.pop_back();
+        }
+        std::pmr::map<int, std::pmr::string> const copied{names, &b.tested()};
+        expect(copied == names, "a copied map differs");
+        expect_equal(rows[49].back(), 299, "last element");
+        expect_equal(lines.size(), std::size_t{200}, "lines");
+        expect(b.tested().stats().live_blocks > 1000, "the containers live elsewhere");
+        expect(b.tested().check_invariants(), "an invariant is broken");
+    }
+    ledger{b}.expect_books(); // nothing is live
+    b.finish();
+}
+
 constexpr promise list[] = {
     {"constructor_calls_upstream_as_promised", constructor_calls_upstream_as_promised},
     {"null_upstream_stands_for_new_delete_resource", null_upstream_stands_for_new_delete_resource},
@@ -320,6 +349,7 @@ constexpr promise list[] = {
     {"try_resize_keeps_place_and_content", try_resize_keeps_place_and_content},
     {"reallocate_keeps_content_and_alignment", reallocate_keeps_content_and_alignment},
     {"freed_memory_serves_again", freed_memory_serves_again},
+    {"containers_of_std_live_on_it", containers_of_std_live_on_it},
 };
 
 } // namespace
