@@ -75,7 +75,7 @@ std::vector<subject> every_variant() {
         bounded<synchronized_fixed_block_resource>("fixed_block_resource behind a lock",
                                                    region_bytes, std::size_t{64}),
         in_a_buffer<fixed_block_resource>("fixed_block_resource in a buffer", std::size_t{48}),
-        bounded<fixed_block_resource>("fixed_block_resource of 8 bytes", region_bytes,
+        bounded<fixed_block_resource>("fixed_block_resource of 8 bytes", region_bytes / 4,
                                       std::size_t{8}),
         bounded<fixed_block_resource>("fixed_block_resource of 1000 bytes", region_bytes,
                                       std::size_t{1000}),
@@ -84,7 +84,7 @@ std::vector<subject> every_variant() {
         segregated_pool("segregated_pool_resource of powers of two",
                         {.block_sizes = power_of_two_sizes}),
         segregated_pool("segregated_pool_resource to 32 KiB",
-                        {.largest_block_bytes = 32768, .slab_bytes = 1u << 20}),
+                        {.largest_block_bytes = 32768, .slab_bytes = 1u << 17}),
         segregated_pool(
             "segregated_pool_resource of small slabs",
             {.largest_block_bytes = 2048, .slab_bytes = 4096, .largest_chunk_bytes = 8192}),
