@@ -216,9 +216,9 @@ bool run(arguments const& chosen) {
         for (column const& one : *group)
             complete = complete && std::ranges::none_of(one.cells, &cell::failed);
     }
-    std::printf(
-        "An op is an allocation and a free. Median of %zu rounds, each run in a fresh process.\n",
-        chosen.rounds);
+    std::printf("An op is an allocation and a free, unless said. Median of %zu rounds, each run in "
+                "a fresh process.\n",
+                chosen.rounds);
     return complete;
 }
 

@@ -244,7 +244,7 @@ workload unordered_map(std::size_t n, std::size_t repeats) {
     auto values = texts(n, 8, 256, source);
     auto order = shuffled(n, source);
     return {.name = "unordered_map",
-            .about = "pmr::unordered_map of 10,000 pmr::string pairs, keys of 8 to 64 characters, "
+            .about = "pmr::unordered_map of 10,000 pmr::strings, keys of 8 to 64 characters, "
                      "values of 8 to 256: filled, each found and erased in random order",
             .run = [=](stage& on) {
                 return repeat(repeats, n, on, [&](memory& from, full_hook full) {
@@ -275,6 +275,40 @@ workload strings(std::size_t n, std::size_t repeats) {
                     keep(all.data());
                     full();
                 });
+            }};
+}
+
+workload littered_walk(std::size_t n, std::size_t nodes, std::size_t repeats) {
+    random source{seed};
+    log_uniform sizes{8, 512};
+    std::vector<std::size_t> drawn(n);
+    for (std::size_t& bytes : drawn)
+        bytes = sizes(source);
+    auto order = shuffled(n, source);
+    return {.name = "littered walk",
+            .about = "of 200,000 blocks of 8 to 512 bytes a random half is freed, then a "
+                     "pmr::list<int> of 20,000 is filled and walked; an op is a step",
+            .run = [=](stage& on) -> sample {
+                std::vector<block> litter(n);
+                memory& from = on.open();
+                for (std::size_t i = 0; i < n; ++i)
+                    litter[i] = take(from, drawn[i]);
+                on.full();
+                for (std::size_t i = 0; i < n / 2; ++i)
+                    give(from, litter[order[i]]);
+                double ns = 0;
+                {
+                    std::pmr::list<int> const numbers(nodes, 1, &from);
+                    stopwatch const clock;
+                    for (std::size_t i = 0; i < repeats; ++i) {
+                        int const sum = std::accumulate(numbers.begin(), numbers.end(), 0);
+                        keep(&sum);
+                    }
+                    ns = clock.ns();
+                }
+                for (std::size_t i = n / 2; i < n; ++i)
+                    give(from, litter[order[i]]);
+                return {ns, static_cast<double>(nodes * repeats)};
             }};
 }
 
@@ -499,6 +533,7 @@ std::vector<workload> all_workloads(bool smoke) {
     all.push_back(map(scaled(10'000), scaled(10)));
     all.push_back(unordered_map(scaled(10'000), scaled(10)));
     all.push_back(strings(scaled(10'000), scaled(40)));
+    all.push_back(littered_walk(scaled(200'000), scaled(20'000), scaled(100)));
     if (smoke)
         all.push_back(search({1, 2, 3, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14, 0}));
     else

@@ -14,7 +14,7 @@
 
 namespace strata::bench {
 
-/// An op is one allocation and one free.
+/// An op is one allocation and one free, unless the workload says what else.
 struct sample {
     double ns;
     double ops;
