@@ -115,6 +115,8 @@ column measure(workload const& what, candidates const& who, std::size_t rounds, 
                 mine.failed = !ns;
                 mine.rounds.push_back(ns.value_or(none));
             }
+            if (mine.failed)
+                shown.failed(what.name, who[i].name);
         }
     for (cell& one : result.cells)
         one.ns = one.failed ? none : median(one.rounds);

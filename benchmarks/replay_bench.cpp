@@ -130,6 +130,8 @@ std::vector<result> measure(trace::trace const& of, candidates const& who, std::
     for (std::size_t i = 0; i < who.size(); ++i) {
         shown.step(of.name, who[i].name + ", footprint");
         results[i].memory = in_child([&] { return metered(of, who[i], need); });
+        if (!results[i].memory)
+            shown.failed(of.name, who[i].name);
     }
     for (std::size_t round = 0; round < rounds; ++round)
         for (std::size_t i = 0; i < who.size(); ++i) {

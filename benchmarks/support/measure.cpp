@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <limits>
 
@@ -42,7 +43,7 @@ namespace {
         work();
         sent = ::write(pipe, result, bytes) == static_cast<::ssize_t>(bytes);
     } catch (std::exception const& error) {
-        std::fprintf(stderr, "\n%s\n", error.what());
+        std::fprintf(stderr, "\n%s", error.what());
     }
     ::_exit(sent ? 0 : 1);
 }
@@ -82,6 +83,8 @@ bool in_child(void* result, std::size_t bytes, detail::function_ref<void()> work
     int status = 0;
     if (child > 0)
         ::waitpid(child, &status, 0);
+    if (WIFSIGNALED(status))
+        std::fprintf(stderr, "\n%s", ::strsignal(WTERMSIG(status)));
     return received && status == 0;
 }
 

@@ -93,4 +93,8 @@ void progress::step(std::string const& topic, std::string const& what) {
     topic_ = topic;
 }
 
+void progress::failed(std::string const& topic, std::string const& what) {
+    std::fprintf(stderr, " (%s: %s failed)\n", topic.c_str(), what.c_str());
+}
+
 } // namespace strata::bench

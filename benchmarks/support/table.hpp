@@ -46,6 +46,8 @@ class progress {
     progress& operator=(progress const&) = delete;
     ~progress();
     void step(std::string const& topic, std::string const& what);
+    /// Says that this step came to nothing; the reason stands before it.
+    void failed(std::string const& topic, std::string const& what);
 
   private:
     std::size_t steps_;
