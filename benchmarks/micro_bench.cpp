@@ -134,8 +134,10 @@ double best(candidates const& who, column const& among, side of) {
 
 using columns = std::vector<column>;
 
-table time_table(candidates const& who, columns const& all) {
-    std::vector<std::string> header{"ns an op"};
+// One row a candidate that has any value.
+table values(std::string const& title, candidates const& who, columns const& all,
+             double cell::*value, int decimals) {
+    std::vector<std::string> header{title};
     for (column const& one : all)
         header.push_back(one.what.name);
     table rows{header};
@@ -143,35 +145,23 @@ table time_table(candidates const& who, columns const& all) {
         std::vector<std::string> cells{who[i].name};
         bool any = false;
         for (column const& one : all) {
-            cells.push_back(number(one.cells[i].ns, 1));
-            any = any || !std::isnan(one.cells[i].ns);
+            double const here = one.cells[i].*value;
+            cells.push_back(number(here, decimals));
+            any = any || !std::isnan(here);
         }
         if (any)
             rows.row(std::move(cells));
     }
+    return rows;
+}
+
+table times(candidates const& who, columns const& all) {
+    table rows = values("ns an op", who, all, &cell::ns, 1);
     std::vector<std::string> ratios{"best of strata / best peer"};
     for (column const& one : all)
         ratios.push_back(ratio(best(who, one, side::strata) / best(who, one, side::peer)));
     rows.rule();
     rows.row(std::move(ratios));
-    return rows;
-}
-
-table memory_table(candidates const& who, columns const& all) {
-    std::vector<std::string> header{"resident / live bytes"};
-    for (column const& one : all)
-        header.push_back(one.what.name);
-    table rows{header};
-    for (std::size_t i = 0; i < who.size(); ++i) {
-        std::vector<std::string> cells{who[i].name};
-        bool any = false;
-        for (column const& one : all) {
-            cells.push_back(number(one.cells[i].resident, 2));
-            any = any || !std::isnan(one.cells[i].resident);
-        }
-        if (any)
-            rows.row(std::move(cells));
-    }
     return rows;
 }
 
@@ -211,9 +201,9 @@ bool run(arguments const& chosen) {
     for (columns const* group : {&alone, &threaded}) {
         if (group->empty())
             continue;
-        time_table(who, *group).print(chosen.style);
+        times(who, *group).print(chosen.style);
         std::printf("\n");
-        memory_table(who, *group).print(chosen.style);
+        values("resident / live bytes", who, *group, &cell::resident, 2).print(chosen.style);
         std::printf("\n");
         for (column const& one : *group)
             complete = complete && std::ranges::none_of(one.cells, &cell::failed);
