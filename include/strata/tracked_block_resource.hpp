@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// tracked_block_resource: every live block in a list, a budget, a reserve; for tests and diagnosis.
+//
+// Each request becomes a block of its own from upstream, with a guard on either side, and a record
+// in a doubly linked list: address, bytes, alignment, sequence number, label, origin.
+//
+//   head ──► record ⇄ record ⇄ record ◄── tail          in the order of allocation
+//              │ ▲
+//      address ▼ │ record pointer
+//        ┌─────┬────────┬──────────────────────┬───────┐
+//        │ pad │ header │ block: what was asked│ guard │   one upstream block, of
+//        └─────┴────────┴──────────────────────┴───────┘   max(16, alignment) + bytes + 16
+//               16 bytes                        16 bytes
+//
+// The header is the record's address and a check word over it and the block's own address; the
+// guard repeats a word made from the address of the block's end. Records lie apart: a block that is
+// written past either end cannot damage the books, and whatever the damage, everything goes back
+// upstream with the triple that it came with. With the links in the header, as is usual, one
+// underrun would lose the list.
+//
+// When upstream throws bad_alloc, the reserve serves, where options ask for one. Unknown pointers
+// are told by detail::address_set and the reserve's bits, without reading any memory near them.
+//
+//   I1  the list holds exactly the live blocks, by rising sequence number.
+//   I2  an address is live iff it is in the address set (from upstream) or marked in the reserve.
+//   I3  the guards of a live block are as they were made, unless its user wrote outside the block.
+//   I4  live bytes <= budget.
+//   I5  footprint = blocks with their guards + segments of records + address set + reserve.
+//
+// Cost: allocate and deallocate O(1) and one upstream call each, amortised a little more for
+// records and address set; one served by the reserve O(reserve / 1 KiB). Per block 32 bytes of
+// guards (16 + alignment where that is above 16), 64 bytes of record, about 2 % of the heap for the
+// address set. Not for production hot paths: there the other resources check for less.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <iosfwd>
+#include <limits>
+#include <memory_resource>
+#include <new>
+#include <optional>
+#include <span>
+#include <stdexcept>
+
+#include <strata/detail/address_set.hpp>
+#include <strata/detail/function_ref.hpp>
+#include <strata/detail/reserve_region.hpp>
+#include <strata/resource.hpp>
+
+namespace strata {
+
+struct tracked_block_options {
+    /// The most bytes that may be live at once, as asked for; a request past it throws bad_alloc.
+    /// 0: unlimited.
+    std::size_t budget_bytes = 0;
+    /// Set aside by the constructor, rounded up to 16; serves when upstream throws bad_alloc. A
+    /// block from it costs 96 bytes besides its own. 0: none.
+    std::size_t reserve_bytes = 0;
+    /// The destructor reports what is still live, then gives it back all the same.
+    bool report_leaks = true;
+    /// Frames of the call stack to keep with each block, 64 at most. 0: none. One stack costs
+    /// microseconds. Blocks from the reserve have none.
+    std::size_t call_stacks = 0;
+};
+
+/// What is known of a live block.
+struct tracked_block {
+    void const* address;
+    std::size_t bytes;      ///< as asked for
+    std::size_t alignment;  ///< as asked for
+    std::uint64_t sequence; ///< 1 for the first allocation, and so on
+    char const* label;      ///< the label that was set at that time; null: none. Held, not owned
+    bool from_reserve;
+    std::span<void const* const> call_stack; ///< return addresses, innermost first
+};
+
+/// What was allocated since construction or release, freed blocks included.
+struct tracked_block_totals {
+    std::uint64_t allocations = 0;   ///< that succeeded
+    std::uint64_t deallocations = 0; ///< that succeeded
+    std::uint64_t bytes = 0;         ///< of all allocations, as asked for
+    /// [i]: allocations of at most 2^i bytes, and more than 2^(i-1); [0]: of 0 and 1 byte.
+    std::array<std::uint64_t, 64> by_size_log2{};
+
+    bool operator==(tracked_block_totals const&) const = default;
+};
+
+/// Called with every live block in turn; must not call the resource that is being walked.
+using tracked_block_visitor = detail::function_ref<void(tracked_block const&)>;
+
+class tracked_block_resource final : public resource {
+  public:
+    static constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
+
+    /// Null upstream stands for new_delete_resource(). Calls upstream once when a reserve is asked
+    /// for, else not at all. Throws: what upstream throws then.
+    explicit tracked_block_resource(tracked_block_options const& options,
+                                    std::pmr::memory_resource* upstream = nullptr);
+    explicit tracked_block_resource(std::pmr::memory_resource* upstream)
+        : tracked_block_resource(tracked_block_options{}, upstream) {}
+    tracked_block_resource() : tracked_block_resource(tracked_block_options{}) {}
+
+    /// Reports every live block as a leak (misuse_kind::leak), oldest first, where report_leaks
+    /// says so, then releases all. The first 1000 are reported one by one, what remains as one
+    /// leak with a null address and the sum of the bytes. Swallows what the handler throws.
+    ~tracked_block_resource() override;
+
+    /// Returns: the options in effect: budget_bytes is `unlimited` where 0 was given.
+    [[nodiscard]] tracked_block_options options() const noexcept;
+
+    // std's calls, for holders of the concrete type without a virtual call.
+    //   deallocate checks bytes and alignment against the record, exactly. A block that was
+    //   overrun or underrun is reported as such *and is freed*: the call itself was right. So with
+    //   try_deallocate, too: overrun and underrun are its answers of a block that was freed.
+    //   reallocate and try_resize report such a block and leave it as it is. They never resize in
+    //   place: what keeps the old pointer is then found.
+    //   release forgets totals and peak; it keeps label and fail_after, and the reserve.
+    [[nodiscard]] void* allocate(std::size_t bytes, std::size_t alignment = detail::max_align) {
+        return do_allocate(bytes, alignment);
+    }
+    void deallocate(void* p, std::size_t bytes, std::size_t alignment = detail::max_align) {
+        do_deallocate(p, bytes, alignment);
+    }
+
+    /// Sets the label of blocks allocated from now on; null: none. Held, not owned: it must outlive
+    /// the blocks. See label_scope. Returns: the label before.
+    char const* set_label(char const* label) noexcept;
+
+    /// Lets `allocations` more succeed; every one after them throws bad_alloc.
+    void fail_after(std::size_t allocations) noexcept;
+    /// Ends fail_after.
+    void never_fail() noexcept { fail_after(unlimited); }
+    /// Returns: the allocations that fail_after has made fail since it was called last.
+    [[nodiscard]] std::size_t injected_failures() const noexcept { return injected_failures_; }
+
+    /// Returns: what was allocated since construction or release.
+    [[nodiscard]] tracked_block_totals totals() const noexcept;
+
+    /// Calls f(tracked_block const&) for every live block, in the order of allocation. (visit_blocks
+    /// uses this order as well, then shows what is free in the reserve.)
+    template <class Visitor>
+    void visit_records(Visitor&& f) const {
+        walk(tracked_block_visitor{f});
+    }
+
+  private:
+    struct record;
+    struct segment;
+
+    /// Throws: bad_alloc past the budget, by fail_after, or when neither upstream nor the reserve
+    /// can serve; invalid_argument for an alignment that is no power of two; what upstream throws.
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override;
+    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+        if (p == nullptr)
+            return;
+        if (auto const wrong = do_try_deallocate(p, bytes, alignment)) [[unlikely]]
+            report(*wrong, p, bytes, alignment);
+    }
+    std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
+                                                 std::size_t alignment) override;
+    bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes,
+                       std::size_t alignment) override;
+    std::optional<misuse_kind> do_diagnose(void const* p, std::size_t bytes,
+                                           std::size_t alignment) const override;
+    /// Whether p lies in a live block, its guards included, or in the reserve.
+    /// Complexity: O(1) for the start of a live block and in the reserve, else O(live blocks).
+    bool do_owns(void const* p) const override;
+    std::size_t do_good_size(std::size_t bytes, std::size_t) const override { return bytes; }
+    void do_release() override;
+    std::size_t do_trim() override;
+    statistics do_stats() const override;
+    void do_visit_blocks(block_visitor f) const override;
+    bool do_check_invariants() const override;
+    std::pmr::memory_resource* do_upstream_resource() const override { return upstream_; }
+    char const* do_name() const noexcept override { return "tracked_block_resource"; }
+
+    void admit(std::size_t bytes, std::size_t alignment);
+    record* from_upstream(std::size_t bytes, std::size_t alignment);
+    record* from_reserve(std::size_t bytes, std::size_t alignment) noexcept;
+    void enter(record& r, std::size_t bytes, std::size_t alignment) noexcept;
+    std::optional<misuse_kind> deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
+    void retire(record& r) noexcept;
+    void leave(record& r) noexcept;
+    void give_back(record& r) noexcept;
+
+    [[nodiscard]] record* find(void const* p) const noexcept;
+    [[nodiscard]] misuse_kind why_unknown(void const* p) const noexcept;
+    [[nodiscard]] record const* covering(void const* p) const noexcept;
+    void walk(tracked_block_visitor f) const;
+    void report_leaks() const noexcept;
+
+    void add_segment();
+    void drop_segment() noexcept;
+    [[nodiscard]] std::size_t segment_bytes(std::size_t records) const noexcept;
+    [[nodiscard]] bool check_list() const;
+    [[nodiscard]] bool check_record(record const& r) const;
+
+    std::pmr::memory_resource* upstream_; // held, not owned
+    record* head_ = nullptr;              // I1: oldest
+    record* tail_ = nullptr;              // I1: youngest
+    record* spare_ = nullptr;             // records not in use, linked by next
+    detail::address_set starts_;          // I2
+    std::size_t budget_bytes_;
+    std::size_t live_bytes_ = 0;
+    std::size_t peak_live_bytes_ = 0;
+    std::size_t live_blocks_ = 0;
+    std::size_t allocations_left_ = unlimited; // by fail_after
+    std::size_t held_bytes_ = 0;               // blocks with guards and segments, from upstream
+    char const* label_ = nullptr;              // held, not owned
+    tracked_block_totals totals_;              // but for deallocations, which follow from the rest
+
+    segment* segments_ = nullptr; // of records; owned, from upstream, latest first
+    std::size_t call_stacks_;
+    bool report_leaks_;
+    std::size_t injected_failures_ = 0;
+    detail::reserve_region reserve_;
+
+    // The latest freed addresses, so that a second free reads as one and not as a foreign pointer.
+    std::uint64_t freed_count_ = 0;
+    std::array<void const*, 1024> freed_; // ring; only the first freed_count_ have been written
+};
+
+/// Writes what is live for people to read: groups by label and size, most bytes first, the first 20
+/// of them, with a hint how to find where they come from. Allocates from the program's heap.
+std::ostream& operator<<(std::ostream& out, tracked_block_resource const& tracked);
+
+/// Labels the blocks that are allocated while it is in scope.
+class label_scope {
+  public:
+    label_scope(tracked_block_resource& tracked, char const* label) noexcept
+        : tracked_{tracked}, before_{tracked.set_label(label)} {}
+    label_scope(label_scope const&) = delete;
+    label_scope& operator=(label_scope const&) = delete;
+    ~label_scope() { tracked_.set_label(before_); }
+
+  private:
+    tracked_block_resource& tracked_; // held, not owned
+    char const* before_;
+};
+
+/// Runs f() with its 1st allocation from `tracked` failing, and all after it; then with the 2nd;
+/// and so on, until f returns without having met a failure. Leaves fail_after off.
+/// Returns: the allocations that were made to fail: so many f needs.
+/// Throws: logic_error when f returned although an allocation had failed: it swallowed the failure;
+/// what f throws, but for the bad_alloc of a failing run.
+/// Source: Bloomberg, P1160 "Add test polymorphic memory resource", exception_test_loop; Zig,
+/// std.testing.checkAllAllocationFailures.
+template <class Function>
+std::size_t for_each_failure(tracked_block_resource& tracked, Function&& f) {
+    struct switch_off {
+        tracked_block_resource& tracked;
+        ~switch_off() { tracked.never_fail(); }
+    } const at_the_end{tracked};
+    for (std::size_t n = 0;; ++n) {
+        tracked.fail_after(n);
+        try {
+            f();
+        } catch (std::bad_alloc const&) {
+            if (tracked.injected_failures() == 0)
+                throw; // not of our making
+            continue;
+        }
+        if (tracked.injected_failures() == 0)
+            return n;
+        throw std::logic_error{"strata::for_each_failure: the function returned normally although "
+                               "an allocation had failed: it swallowed std::bad_alloc"};
+    }
+}
+
+} // namespace strata
