@@ -7,9 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include <strata/best_fit_resource.hpp>
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
+#include <strata/tracked_block_resource.hpp>
 
 namespace strata::test {
 
@@ -57,6 +59,15 @@ subject in_a_buffer(std::string name, Arguments... arguments) {
     return s;
 }
 
+template <class T>
+subject tracked(std::string name) {
+    subject s = growing<T>(std::move(name));
+    s.records_alignment = true;
+    s.visits_by_age = true;
+    s.reports_leaks = true;
+    return s;
+}
+
 subject segregated_pool(std::string name, segregated_pool_options const& options) {
     return growing<segregated_pool_resource>(std::move(name), options);
 }
@@ -65,13 +76,17 @@ subject segregated_pool(std::string name, segregated_pool_options const& options
 
 std::vector<subject> every_resource() {
     return {
+        bounded<best_fit_resource>("best_fit_resource", region_bytes),
         bounded<fixed_block_resource>("fixed_block_resource", region_bytes, std::size_t{64}),
         growing<segregated_pool_resource>("segregated_pool_resource"),
+        tracked<tracked_block_resource>("tracked_block_resource"),
     };
 }
 
 std::vector<subject> every_variant() {
     return {
+        bounded<synchronized_best_fit_resource>("best_fit_resource behind a lock", region_bytes),
+        in_a_buffer<best_fit_resource>("best_fit_resource in a buffer"),
         bounded<synchronized_fixed_block_resource>("fixed_block_resource behind a lock",
                                                    region_bytes, std::size_t{64}),
         in_a_buffer<fixed_block_resource>("fixed_block_resource in a buffer", std::size_t{48}),
@@ -80,6 +95,7 @@ std::vector<subject> every_variant() {
         bounded<fixed_block_resource>("fixed_block_resource of 1000 bytes", region_bytes,
                                       std::size_t{1000}),
         growing<synchronized_segregated_pool_resource>("segregated_pool_resource behind a lock"),
+        tracked<synchronized_tracked_block_resource>("tracked_block_resource behind a lock"),
         segregated_pool("segregated_pool_resource passing through", {.pass_through = true}),
         segregated_pool("segregated_pool_resource of powers of two",
                         {.block_sizes = power_of_two_sizes}),
