@@ -1,86 +1,91 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <strata/detail/best_fit_index.hpp>
 
+#include <algorithm>
 #include <bit>
 
 namespace strata::detail {
 
 using granule = best_fit_index::granule;
 
-void best_fit_index::reset(std::byte* base) noexcept {
-    base_ = base;
-    summary_ = 0;
-    bitmap_.fill(0);
-    heads_.fill(0);
-}
-
 // The size bits that its bin leaves open, highest first.
 granule best_fit_index::open_bits(granule size) noexcept {
     return size << (std::countl_zero(size) + 6);
 }
 
-granule best_fit_index::largest() const noexcept {
-    for (std::size_t word = bitmap_.size(); word-- > 0;) {
-        if (bitmap_[word] == 0)
-            continue;
-        std::size_t const bin =
-            word * 64 + 63 - static_cast<std::size_t>(std::countl_zero(bitmap_[word]));
-        granule most = 0;
-        for (granule g = heads_[bin]; g != 0;) {
-            most = size_at(g) > most ? size_at(g) : most;
-            if (bin < exact_sizes)
-                break;
-            g = child(g, 1) != 0 ? child(g, 1) : child(g, 0);
-        }
-        return most;
+// From 512 granules on, the five bits below the highest choose among an octave's 32 bins.
+std::size_t best_fit_index::bin_of(granule size) noexcept {
+    if (size < exact_sizes)
+        return size;
+    auto const width = static_cast<std::size_t>(std::bit_width(size));
+    return exact_sizes + (width - 10) * octave_bins + (size >> (width - 6)) % octave_bins;
+}
+
+granule best_fit_index::largest(memory m) const noexcept {
+    std::size_t const bin = lists_.last();
+    if (bin < exact_sizes || bin == bins)
+        return static_cast<granule>(bin % bins);
+    granule most = 0;
+    for (granule g = lists_.head(bin); g != 0;) {
+        most = std::max(most, m.size_at(g));
+        g = child(m, g, 1) != 0 ? child(m, g, 1) : child(m, g, 0);
     }
-    return 0;
+    return most;
 }
 
 // --- tries ---
 
-void best_fit_index::insert_in_trie(std::size_t bin, granule g, granule size) noexcept {
-    set(g, field::next, 0);
-    set(g, field::prev, 0);
-    set_child(g, 0, 0);
-    set_child(g, 1, 0);
-    set(g, field::parent, 0);
-    granule node = heads_[bin];
+void best_fit_index::insert_in_trie(memory m, granule g, granule size) noexcept {
+    std::size_t const bin = bin_of(size);
+    m.set(g, word_next, 0);
+    m.set(g, word_prev, 0);
+    m.set(g, word_child + 0, 0);
+    m.set(g, word_child + 1, 0);
+    m.set(g, word_parent, 0);
+    granule node = lists_.head(bin);
     if (node == 0)
-        return set_head(bin, g);
+        return lists_.set_head(bin, g);
     for (granule bits = open_bits(size);; bits <<= 1) {
-        if (size_at(node) == size) { // behind its trie node, first in the list
-            granule const second = get(node, field::next);
-            set(g, field::next, second);
-            set(g, field::prev, node);
-            set(node, field::next, g);
+        if (m.size_at(node) == size) { // behind its trie node, first in the list
+            granule const second = m.get(node, word_next);
+            m.set(g, word_next, second);
+            m.set(g, word_prev, node);
+            m.set(node, word_next, g);
             if (second != 0)
-                set(second, field::prev, g);
+                m.set(second, word_prev, g);
             return;
         }
         granule const side = bits >> 31;
-        granule const below = child(node, side);
+        granule const below = child(m, node, side);
         if (below == 0) {
-            set_child(node, side, g);
-            set(g, field::parent, node);
+            m.set(node, word_child + side, g);
+            m.set(g, word_parent, node);
             return;
         }
         node = below;
     }
 }
 
-// Takes out a trie node: the next block of its size takes its place, else any leaf below it.
-void best_fit_index::remove_from_trie(std::size_t bin, granule g, granule instead) noexcept {
-    take_place(bin, g, instead != 0 ? instead : unhook_leaf_below(g));
+// A block behind a trie node leaves its list. A trie node's place is taken by the next block of its
+// size, else by any leaf below it.
+void best_fit_index::remove_large(memory m, granule g) noexcept {
+    granule const next = m.get(g, word_next);
+    granule const prev = m.get(g, word_prev);
+    if (next != 0)
+        m.set(next, word_prev, prev);
+    if (prev != 0)
+        m.set(prev, word_next, next);
+    else
+        take_place(m, g, next != 0 ? next : unhook_leaf_below(m, g));
 }
 
-granule best_fit_index::unhook_leaf_below(granule g) noexcept {
+granule best_fit_index::unhook_leaf_below(memory m, granule g) noexcept {
     granule above = 0;
     granule side = 0;
     granule leaf = g;
     for (;;) {
-        granule const s = child(leaf, 1) != 0 ? 1 : 0;
-        granule const below = child(leaf, s);
+        granule const s = child(m, leaf, 1) != 0 ? 1 : 0;
+        granule const below = child(m, leaf, s);
         if (below == 0)
             break;
         above = leaf;
@@ -89,79 +94,79 @@ granule best_fit_index::unhook_leaf_below(granule g) noexcept {
     }
     if (leaf == g)
         return 0;
-    set_child(above, side, 0);
+    m.set(above, word_child + side, 0);
     return leaf;
 }
 
 // Puts `instead` (0: nothing) where trie node g stands.
-void best_fit_index::take_place(std::size_t bin, granule g, granule instead) noexcept {
-    granule const above = get(g, field::parent);
+void best_fit_index::take_place(memory m, granule g, granule instead) noexcept {
+    granule const above = m.get(g, word_parent);
     if (instead != 0) {
-        set(instead, field::parent, above);
+        m.set(instead, word_parent, above);
         for (granule side = 0; side < 2; ++side) {
-            granule const below = child(g, side);
-            set_child(instead, side, below);
+            granule const below = child(m, g, side);
+            m.set(instead, word_child + side, below);
             if (below != 0)
-                set(below, field::parent, instead);
+                m.set(below, word_parent, instead);
         }
     }
     if (above != 0)
-        set_child(above, child(above, 0) == g ? 0 : 1, instead);
+        m.set(above, word_child + (child(m, above, 0) == g ? 0 : 1), instead);
     else
-        set_head(bin, instead);
+        lists_.set_head(bin_of(m.size_at(g)), instead);
 }
 
 // Returns: a smallest block of at least `size` >= 512 granules; 0: none.
-granule best_fit_index::find_in_tries(granule size) const noexcept {
+granule best_fit_index::find_in_tries(memory m, granule size) const noexcept {
     std::size_t const own = bin_of(size);
-    if (heads_[own] != 0)
-        if (granule const g = find_in_trie(heads_[own], size); g != 0)
+    if (lists_.head(own) != 0)
+        if (granule const g = find_in_trie(m, lists_.head(own), size); g != 0)
             return g;
-    std::size_t const bin = first_bin(own + 1);
-    return bin == bins ? 0 : smallest_in_trie(heads_[bin]);
+    std::size_t const bin = lists_.first_from(own + 1);
+    return bin == bins ? 0 : smallest_in_trie(m, lists_.head(bin));
 }
 
 // Returns: a smallest block below `root`, one that hangs off its node where there is one.
-granule best_fit_index::smallest_in_trie(granule root) const noexcept {
-    granule const node = smallest_below(root, 0, 0);
-    granule const chained = get(node, field::next);
+granule best_fit_index::smallest_in_trie(memory m, granule root) noexcept {
+    granule const node = smallest_below(m, root, 0, 0);
+    granule const chained = m.get(node, word_next);
     return chained != 0 ? chained : node;
 }
 
 // Follows the size's own bits; the smallest larger block lies on that way, or leftmost below the
 // last branch to the right of it.
-granule best_fit_index::find_in_trie(granule root, granule size) const noexcept {
+granule best_fit_index::find_in_trie(memory m, granule root, granule size) noexcept {
     granule best = 0;
     granule right = 0;
     granule bits = open_bits(size);
     for (granule node = root; node != 0; bits <<= 1) {
-        granule const have = size_at(node);
-        if (have >= size && (best == 0 || have < size_at(best)))
+        granule const have = m.size_at(node);
+        if (have >= size && (best == 0 || have < m.size_at(best)))
             best = node;
         if (have == size)
             break;
-        granule const larger = child(node, 1);
+        granule const larger = child(m, node, 1);
         granule const side = bits >> 31;
         if (side == 0 && larger != 0)
             right = larger;
-        node = side == 0 ? child(node, 0) : larger;
+        node = side == 0 ? child(m, node, 0) : larger;
     }
-    if (best == 0 || size_at(best) != size)
-        best = smallest_below(right, size, best);
+    if (best == 0 || m.size_at(best) != size)
+        best = smallest_below(m, right, size, best);
     if (best == 0)
         return 0;
-    granule const chained = get(best, field::next);
+    granule const chained = m.get(best, word_next);
     return chained != 0 ? chained : best;
 }
 
 // Returns: the smallest block of at least `size` granules at or leftmost below g, or `best` (0: none)
 // where that is smaller.
-granule best_fit_index::smallest_below(granule g, granule size, granule best) const noexcept {
+granule best_fit_index::smallest_below(memory m, granule g, granule size, granule best) noexcept {
     while (g != 0) {
-        if (size_at(g) >= size && (best == 0 || size_at(g) < size_at(best)))
+        if (m.size_at(g) >= size && (best == 0 || m.size_at(g) < m.size_at(best)))
             best = g;
-        granule const left = child(g, 0);
-        g = left != 0 ? left : child(g, 1);
+        granule const left = child(m, g, 0);
+        g = left != 0 ? left : child(m, g, 1);
     }
     return best;
 }

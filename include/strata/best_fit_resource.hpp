@@ -4,21 +4,16 @@
 // best_fit_resource: one region; every request gets the smallest free block that fits; neighbours
 // are merged at every free.
 //
-//   region   │ a a a │ free   5 │ b │ c c c │ free 5 │ top: never used since the last merge │ bits │
-//   live       1 0 0   0 0 0 0 0  1   1 0 0   0 …                                  a granule of
-//   end        0 0 0   0 0 0 0 1  0   0 0 0   … 1                                  16 bytes each
+//   region   │ a a a │ free │ b │ c c c │ free │ top …                    │ bits: 2 a granule │
+//                                                                           of 16 bytes
+//   index    free blocks by size: exactly the smallest that is large enough
+//   served   what did not fit, passed upstream one by one
 //
-// Live blocks have no header: the caller says how large they are. Two bits a granule lie out of
-// band behind the region, 64 granules' worth in one pair of words, so that one cache line of bits
-// covers 4 KiB. A free block describes itself in its own memory and is found by size in the index
-// (best_fit_index.hpp). The free tail of the region, `top`, is in no index: a bump pointer.
+// How blocks are carved, checked and merged stands in detail/region.hpp, how the smallest is found
+// in detail/best_fit_index.hpp. Live blocks have no header.
 //
-//   I1  live(g): a live block starts at granule g. end(g): a free block, not top, ends with g.
-//   I2  where a block ends, the next granule starts a live block (live), top, or a free block
-//       (neither), whose size stands in its first word; end and last word lead back to it.
-//   I3  no two free blocks are neighbours: after everything was freed, in any order, top is all.
-//   I4  granules count from 1; the bits of granule 0 and of granules_ + 1, where top ends, are
-//       clear, so that nothing is merged beyond the region.
+//   I1  region_bytes_ = the region's granules, its bits, and what a buffer has too much.
+//   I2  an address belongs to the region, or to the served blocks, or to nobody.
 //
 // Cost: allocate O(1) for blocks below 8 KiB, O(26) above; deallocate the same, and 1/64 step for
 // each granule freed, which finds a size that reaches over a neighbour. 1.6 % of the region for
@@ -30,12 +25,12 @@
 // tries); Robson, "Worst case fragmentation of first fit and best fit", 1977.
 
 #include <cstddef>
-#include <cstdint>
 #include <memory_resource>
 #include <optional>
 
 #include <strata/detail/best_fit_index.hpp>
 #include <strata/detail/bits.hpp>
+#include <strata/detail/region.hpp>
 #include <strata/detail/served_blocks.hpp>
 #include <strata/resource.hpp>
 
@@ -76,20 +71,22 @@ class best_fit_resource final : public resource {
     }
 
     /// Returns: the bytes that blocks can have, live and free: the region without its bits.
-    [[nodiscard]] std::size_t capacity_bytes() const noexcept { return granules_ * granule_bytes; }
+    [[nodiscard]] std::size_t capacity_bytes() const noexcept { return region_.capacity_bytes(); }
 
   private:
-    using granule = detail::best_fit_index::granule; // an index of granules, or a number of them
-    static constexpr std::size_t granule_bytes = detail::best_fit_index::granule_bytes;
-    static constexpr std::size_t most_granules = (std::size_t{1} << 32) - 128;
+    class places {
+      public:
+        constexpr places() noexcept = default;
+        places(std::byte* base, std::size_t granules) noexcept;
 
-    struct bit_words { // of 64 granules
-        std::uint64_t live;
-        std::uint64_t end;
-    };
-    struct extent { // of a block
-        granule first;
-        granule size;
+        [[nodiscard]] std::byte* base() const noexcept { return base_; }
+        [[nodiscard]] detail::granule_bits* bits() const noexcept { return bits_; }
+        [[nodiscard]] std::size_t granules() const noexcept { return granules_; }
+
+      private:
+        std::byte* base_ = nullptr;            // held, not owned
+        detail::granule_bits* bits_ = nullptr; // behind the granules
+        std::size_t granules_ = 0;
     };
 
     void* do_allocate(std::size_t bytes, std::size_t alignment) override;
@@ -100,9 +97,7 @@ class best_fit_resource final : public resource {
                        std::size_t alignment) override;
     [[nodiscard]] std::optional<misuse_kind> do_diagnose(void const* p, std::size_t bytes,
                                                          std::size_t alignment) const override;
-    [[nodiscard]] bool do_owns(void const* p) const override {
-        return offset_of(p) < capacity_bytes();
-    }
+    [[nodiscard]] bool do_owns(void const* p) const override { return region_.holds(p); }
     [[nodiscard]] std::size_t do_good_size(std::size_t bytes, std::size_t alignment) const override;
     void do_release() override;
     std::size_t do_trim() override { return served_.trim(); }
@@ -114,54 +109,9 @@ class best_fit_resource final : public resource {
     }
     [[nodiscard]] char const* do_name() const noexcept override { return "best_fit_resource"; }
 
-    void lay_out(std::byte* base, std::size_t granules) noexcept;
-    void free_all() noexcept;
-
-    [[nodiscard]] granule smallest(granule size) const noexcept;
-    [[nodiscard]] granule smallest_aligned(granule fitting, std::size_t size,
-                                           std::size_t alignment) const noexcept;
-    [[nodiscard]] granule gap_before(granule g, std::size_t alignment) const noexcept;
-    void cut(granule g, granule place, granule size) noexcept;
-    void add_free(extent e) noexcept;
-    void take_free(extent e) noexcept;
-    [[nodiscard]] extent merged(extent e) noexcept;
-
-    [[nodiscard]] bool is_whole_block(granule first, std::size_t size) const noexcept;
-    [[nodiscard]] bool starts_block(granule g) const noexcept;
-    [[nodiscard]] std::optional<misuse_kind> classify(void const* p) const noexcept;
-    [[nodiscard]] granule block_end(granule first) const noexcept;
-    [[nodiscard]] char const* broken_invariant() const;
-
-    [[nodiscard]] static std::size_t granules_for(std::size_t bytes) noexcept;
-    [[nodiscard]] std::size_t offset_of(void const* p) const noexcept {
-        return detail::offset_between(base_, p);
-    }
-    [[nodiscard]] granule granule_of(void const* p) const noexcept {
-        return static_cast<granule>(offset_of(p) / granule_bytes + 1);
-    }
-    [[nodiscard]] std::byte* address(granule g) const noexcept {
-        return base_ + (std::size_t{g} - 1) * granule_bytes;
-    }
-    [[nodiscard]] granule end() const noexcept { return static_cast<granule>(granules_ + 1); }
-    [[nodiscard]] granule top_size() const noexcept { return end() - top_; }
-
-    [[nodiscard]] bool live(granule g) const noexcept {
-        return (bits_[g / 64].live >> g % 64 & 1) != 0;
-    }
-    [[nodiscard]] bool ends_free(granule g) const noexcept {
-        return (bits_[g / 64].end >> g % 64 & 1) != 0;
-    }
-    void flip_live(granule g) noexcept { bits_[g / 64].live ^= std::uint64_t{1} << g % 64; }
-    void flip_end(granule g) noexcept { bits_[g / 64].end ^= std::uint64_t{1} << g % 64; }
-
-    std::byte* base_ = nullptr;       // of granule 1
-    bit_words* bits_ = nullptr;       // behind the last
-    granule top_ = 1;                 // blocks from here to end() are top: I2
-    std::size_t granules_ = 0;        // that blocks can have; 0: no region
-    std::size_t requested_bytes_ = 0; // of live blocks in the region
-    std::size_t region_bytes_ = 0;    // as taken from upstream, or the buffer's
-    void* owned_ = nullptr;           // the region, where it is upstream's
-    detail::best_fit_index index_;
+    detail::region<detail::best_fit_index, places> region_;
+    std::size_t region_bytes_ = 0; // I1
+    void* owned_ = nullptr;        // the region, where it is upstream's
     detail::served_blocks served_;
 };
 

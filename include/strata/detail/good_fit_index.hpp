@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// The free blocks of a small region, found by size in constant time: a block that is large enough,
+// and at most an eighth larger than the smallest such block where that is short of 64 granules.
+//
+//      │ size │ next │ prev │ … │ size │           a free block; one granule holds all
+//
+//   bins 1 … 63      one for each size in granules
+//   bins 64 …        8 an octave, each for a range of sizes
+//
+//   I1  the blocks in a bin's list have a size of its range.
+//
+// A block of the request's own bin may be too small, all those of later bins are large enough. So
+// some of its own bin are tried, then the first later bin that is not empty; only when nothing else
+// is left (find_elsewhere), more of its own bin. Cost: O(1).
+// Source: Masmano et al., "TLSF: a new dynamic memory allocator for real-time systems", 2004.
+
+#include <bit>
+#include <cstddef>
+
+#include <strata/detail/binned_lists.hpp>
+
+namespace strata::detail {
+
+template <std::unsigned_integral Granule>
+class good_fit_index {
+  public:
+    using words = granule_words<Granule>;
+    using granule = Granule;
+    using memory = words const&;
+
+    void insert(memory m, granule g, granule size) noexcept {
+        m.set_size(g, size);
+        lists_.push(m, bin_of(size), g);
+    }
+    void remove(memory m, granule g) noexcept { lists_.remove(m, g, bin_of); }
+
+    /// Returns: the place of a block of at least `size` granules; 0: none found.
+    [[nodiscard]] granule find(memory m, granule size) const noexcept {
+        std::size_t const own = bin_of(size);
+        if (own < exact_bins) [[likely]] {
+            std::size_t const bin = lists_.first_from(own);
+            return bin == bins ? granule{0} : lists_.head(bin);
+        }
+        if (granule const g = first_of(m, own, size, few); g != 0)
+            return g;
+        std::size_t const bin = own + 1 < bins ? lists_.first_from(own + 1) : bins;
+        return bin == bins ? granule{0} : lists_.head(bin);
+    }
+
+    /// Returns: what find() missed in the request's own bin; 0: none found.
+    [[nodiscard]] granule find_elsewhere(memory m, granule size) const noexcept {
+        std::size_t const own = bin_of(size);
+        return own < exact_bins ? granule{0} : first_of(m, own, size, many);
+    }
+
+    /// Returns: the size of the largest block; 0: none. Complexity: O(blocks of the last bin).
+    [[nodiscard]] granule largest(memory m) const noexcept {
+        std::size_t const bin = lists_.last();
+        granule most = 0;
+        for (granule g = bin == bins ? granule{0} : lists_.head(bin); g != 0;
+             g = m.get(g, lists::word_next))
+            most = m.size_at(g) > most ? m.size_at(g) : most;
+        return most;
+    }
+
+    /// Calls f(g, size) for each block. Returns: whether all invariants hold.
+    template <class Visitor>
+    bool check(memory m, Visitor const& f) const {
+        bool sound = true;
+        for (std::size_t bin = 0; bin < bins; ++bin) {
+            sound = lists_.is_marked_rightly(bin) && sound;
+            granule before = 0;
+            for (granule g = lists_.head(bin); g != 0; before = g, g = m.get(g, lists::word_next)) {
+                f(g, m.size_at(g));
+                sound =
+                    sound && bin_of(m.size_at(g)) == bin && m.get(g, lists::word_prev) == before;
+            }
+        }
+        return sound;
+    }
+
+  private:
+    static constexpr std::size_t exact_bins = 64;
+    static constexpr std::size_t octave_bins = 8;
+    static constexpr std::size_t octaves = sizeof(Granule) == 1 ? 2 : 8 * sizeof(Granule) - 6;
+    static constexpr std::size_t bins = exact_bins + octaves * octave_bins;
+    static constexpr int few = 8;   // an arena that is not full finds one among them, or in top
+    static constexpr int many = 64; // bounds an operation of an arena that is nearly full
+
+    using lists = binned_lists<granule, bins>;
+
+    // Above 63 granules, the three bits below the highest choose among an octave's 8 bins.
+    [[nodiscard]] static std::size_t bin_of(granule size) noexcept {
+        if (size < exact_bins) [[likely]]
+            return size;
+        auto const width = static_cast<std::size_t>(std::bit_width(size));
+        return exact_bins + (width - 7) * octave_bins +
+               (static_cast<std::size_t>(size) >> (width - 4)) % octave_bins;
+    }
+
+    [[nodiscard]] granule first_of(memory m, std::size_t bin, granule size,
+                                   int tries) const noexcept {
+        granule g = lists_.head(bin);
+        while (g != 0 && m.size_at(g) < size)
+            g = --tries == 0 ? granule{0} : m.get(g, lists::word_next);
+        return g;
+    }
+
+    lists lists_{};
+};
+
+} // namespace strata::detail
