@@ -60,11 +60,12 @@ subject in_a_buffer(std::string name, Arguments... arguments) {
 }
 
 template <class T>
-subject tracked(std::string name) {
-    subject s = growing<T>(std::move(name));
+subject tracked(std::string name, tracked_block_options const& options = {}) {
+    subject s = growing<T>(std::move(name), options);
+    s.constructor_calls = options.reserve_bytes != 0 ? 1u : 0u;
     s.records_alignment = true;
     s.visits_by_age = true;
-    s.reports_leaks = true;
+    s.reports_leaks = options.report_leaks;
     return s;
 }
 
@@ -87,6 +88,7 @@ std::vector<subject> every_variant() {
     return {
         bounded<synchronized_best_fit_resource>("best_fit_resource behind a lock", region_bytes),
         in_a_buffer<best_fit_resource>("best_fit_resource in a buffer"),
+        growing<best_fit_resource>("best_fit_resource without a region"),
         bounded<synchronized_fixed_block_resource>("fixed_block_resource behind a lock",
                                                    region_bytes, std::size_t{64}),
         in_a_buffer<fixed_block_resource>("fixed_block_resource in a buffer", std::size_t{48}),
@@ -95,7 +97,6 @@ std::vector<subject> every_variant() {
         bounded<fixed_block_resource>("fixed_block_resource of 1000 bytes", region_bytes,
                                       std::size_t{1000}),
         growing<synchronized_segregated_pool_resource>("segregated_pool_resource behind a lock"),
-        tracked<synchronized_tracked_block_resource>("tracked_block_resource behind a lock"),
         segregated_pool("segregated_pool_resource passing through", {.pass_through = true}),
         segregated_pool("segregated_pool_resource of powers of two",
                         {.block_sizes = power_of_two_sizes}),
@@ -104,6 +105,11 @@ std::vector<subject> every_variant() {
         segregated_pool(
             "segregated_pool_resource of small slabs",
             {.largest_block_bytes = 2048, .slab_bytes = 4096, .largest_chunk_bytes = 8192}),
+        tracked<synchronized_tracked_block_resource>("tracked_block_resource behind a lock"),
+        tracked<tracked_block_resource>("tracked_block_resource with a reserve",
+                                        {.reserve_bytes = 30'000}),
+        tracked<tracked_block_resource>("tracked_block_resource of few words",
+                                        {.report_leaks = false, .call_stacks = 4}),
     };
 }
 
