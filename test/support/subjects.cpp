@@ -2,12 +2,14 @@
 #include "subjects.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <strata/best_fit_resource.hpp>
+#include <strata/dll_arena_resource.hpp>
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
@@ -59,6 +61,15 @@ subject in_a_buffer(std::string name, Arguments... arguments) {
     return s;
 }
 
+/// With its memory inside the object.
+template <class T>
+subject arena(std::string name) {
+    subject s = growing<T>(std::move(name));
+    s.storage_bytes = sizeof(dll_arena_resource::places_type);
+    s.bounded = true;
+    return s;
+}
+
 template <class T>
 subject tracked(std::string name, tracked_block_options const& options = {}) {
     subject s = growing<T>(std::move(name), options);
@@ -78,6 +89,7 @@ subject segregated_pool(std::string name, segregated_pool_options const& options
 std::vector<subject> every_resource() {
     return {
         bounded<best_fit_resource>("best_fit_resource", region_bytes),
+        arena<dll_arena_resource>("dll_arena_resource"),
         bounded<fixed_block_resource>("fixed_block_resource", region_bytes, std::size_t{64}),
         growing<segregated_pool_resource>("segregated_pool_resource"),
         tracked<tracked_block_resource>("tracked_block_resource"),
@@ -89,6 +101,8 @@ std::vector<subject> every_variant() {
         bounded<synchronized_best_fit_resource>("best_fit_resource behind a lock", region_bytes),
         in_a_buffer<best_fit_resource>("best_fit_resource in a buffer"),
         growing<best_fit_resource>("best_fit_resource without a region"),
+        arena<synchronized_dll_arena_resource>("dll_arena_resource behind a lock"),
+        in_a_buffer<basic_dll_arena_resource<0, std::uint32_t>>("dll_arena_resource in a buffer"),
         bounded<synchronized_fixed_block_resource>("fixed_block_resource behind a lock",
                                                    region_bytes, std::size_t{64}),
         in_a_buffer<fixed_block_resource>("fixed_block_resource in a buffer", std::size_t{48}),
