@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include <strata/best_fit_resource.hpp>
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
@@ -58,6 +59,15 @@ class standard_pool final : public Pool {
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
         Pool::do_deallocate(p, whole(bytes, alignment), alignment);
     }
+};
+
+// A pool for small blocks that takes its chunks, and what is too large for it, from one region.
+struct pool_on_best_fit {
+    pool_on_best_fit(needs const& of, std::pmr::memory_resource* upstream)
+        : region{of.region_bytes() + of.region_bytes() / 3, upstream},
+          pool{segregated_pool_options{.largest_block_bytes = 32768}, &region} {}
+    best_fit_resource region;
+    segregated_pool_resource pool;
 };
 
 } // namespace
@@ -114,6 +124,20 @@ void add_strata(candidates& list) {
                         return make_resource<segregated_pool_resource>(
                             segregated_pool_options{.largest_block_bytes = 32768}, upstream);
                     }});
+    list.push_back({.name = "segregated_pool/best_fit",
+                    .about = "to 32 KiB, its chunks and larger blocks from best_fit, 1/2 over the "
+                             "need",
+                    .side = side::strata,
+                    .make = [](needs const& of, upstream_ptr upstream) {
+                        auto both = std::make_shared<pool_on_best_fit>(of, upstream);
+                        return resource_ptr{both, &both->pool};
+                    }});
+    list.push_back({.name = "best_fit",
+                    .about = "one region, 1/8 over the need",
+                    .side = side::strata,
+                    .make = [](needs const& of, upstream_ptr upstream) {
+                        return make_resource<best_fit_resource>(of.region_bytes(), upstream);
+                    }});
     list.push_back({.name = "fixed_block",
                     .about = "blocks of the one size, else runs of 64 bytes; 1/8 over the need",
                     .side = side::strata,
@@ -123,6 +147,14 @@ void add_strata(candidates& list) {
                                                                          of.block_bytes, upstream)
                                    : make_resource<fixed_block_resource>(of.region_of_64_bytes(),
                                                                          std::size_t{64}, upstream);
+                    }});
+    list.push_back({.name = "locked best_fit",
+                    .about = "synchronized<best_fit_resource>, as best_fit",
+                    .side = side::strata,
+                    .thread_safe = true,
+                    .make = [](needs const& of, upstream_ptr upstream) {
+                        return make_resource<synchronized<best_fit_resource>>(of.region_bytes(),
+                                                                              upstream);
                     }});
     list.push_back({.name = "locked segregated_pool",
                     .about = "synchronized<segregated_pool_resource>, default options",
