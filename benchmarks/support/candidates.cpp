@@ -9,6 +9,7 @@
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
+#include <strata/tracked_block_resource.hpp>
 
 namespace strata::bench {
 
@@ -69,6 +70,14 @@ struct pool_on_best_fit {
     best_fit_resource region;
     segregated_pool_resource pool;
 };
+
+// Blocks of the one size where there is one, else runs of 64 bytes.
+template <class Resource>
+resource_ptr make_fixed_block(needs const& of, std::pmr::memory_resource* upstream) {
+    return of.block_bytes != 0
+               ? make_resource<Resource>(of.region_bytes(), of.block_bytes, upstream)
+               : make_resource<Resource>(of.region_of_64_bytes(), std::size_t{64}, upstream);
+}
 
 } // namespace
 
@@ -141,27 +150,32 @@ void add_strata(candidates& list) {
     list.push_back({.name = "fixed_block",
                     .about = "blocks of the one size, else runs of 64 bytes; 1/8 over the need",
                     .side = side::strata,
-                    .make = [](needs const& of, upstream_ptr upstream) {
-                        return of.block_bytes != 0
-                                   ? make_resource<fixed_block_resource>(of.region_bytes(),
-                                                                         of.block_bytes, upstream)
-                                   : make_resource<fixed_block_resource>(of.region_of_64_bytes(),
-                                                                         std::size_t{64}, upstream);
+                    .make = make_fixed_block<fixed_block_resource>});
+    list.push_back({.name = "tracked_block",
+                    .about = "no budget, no reserve, no call stacks; over new_delete",
+                    .side = side::strata,
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return make_resource<tracked_block_resource>(upstream);
                     }});
-    list.push_back({.name = "locked best_fit",
-                    .about = "synchronized<best_fit_resource>, as best_fit",
+    list.push_back({.name = "sync best_fit",
+                    .about = "synchronized_best_fit_resource, as best_fit",
                     .side = side::strata,
                     .thread_safe = true,
                     .make = [](needs const& of, upstream_ptr upstream) {
-                        return make_resource<synchronized<best_fit_resource>>(of.region_bytes(),
-                                                                              upstream);
+                        return make_resource<synchronized_best_fit_resource>(of.region_bytes(),
+                                                                             upstream);
                     }});
-    list.push_back({.name = "locked segregated_pool",
-                    .about = "synchronized<segregated_pool_resource>, default options",
+    list.push_back({.name = "sync fixed_block",
+                    .about = "synchronized_fixed_block_resource, as fixed_block",
+                    .side = side::strata,
+                    .thread_safe = true,
+                    .make = make_fixed_block<synchronized_fixed_block_resource>});
+    list.push_back({.name = "sync segregated_pool",
+                    .about = "synchronized_segregated_pool_resource, default options",
                     .side = side::strata,
                     .thread_safe = true,
                     .make = [](needs const&, upstream_ptr upstream) {
-                        return make_resource<synchronized<segregated_pool_resource>>(upstream);
+                        return make_resource<synchronized_segregated_pool_resource>(upstream);
                     }});
 }
 
