@@ -33,10 +33,15 @@ constexpr double none = std::numeric_limits<double>::quiet_NaN();
 // Less than this live says nothing of a footprint.
 constexpr std::size_t few_bytes = 32768;
 
+// A run that takes longer than this is measured in this many rounds at most: its median is steady.
+constexpr double long_run_ns = 150e6;
+constexpr std::size_t long_run_rounds = 3;
+
 // What one candidate did with one workload; NaN: it does not suit.
 struct cell {
     std::vector<double> rounds; // ns an op
     double ns = none;           // their median
+    double longest_ns = 0;      // the longest run, with what is not timed in it
     double resident = none;     // peak resident bytes over bytes live
     bool failed = false;
 };
@@ -93,34 +98,42 @@ std::size_t metered(workload const& what, candidate const& who, needs const& nee
     return on.growth_bytes();
 }
 
+// One run of one candidate: round 0 looks at memory, the others at the clock.
+void run_once(workload const& what, needs const& need, candidate const& who, std::size_t round,
+              cell& into) {
+    stopwatch const run;
+    if (round == 0) {
+        auto const bytes = in_child([&] { return metered(what, who, need); });
+        into.failed = !bytes;
+        if (bytes && *bytes != 0 && need.peak_requested_bytes > few_bytes)
+            into.resident =
+                static_cast<double>(*bytes) / static_cast<double>(need.peak_requested_bytes);
+    } else {
+        auto const ns = in_child([&] { return timed(what, who, need); });
+        into.failed = !ns;
+        into.rounds.push_back(ns.value_or(none));
+    }
+    into.longest_ns = std::max(into.longest_ns, run.ns());
+}
+
 column measure(workload const& what, candidates const& who, std::size_t rounds, progress& shown) {
     std::optional<needs> const need = in_child([&] { return needs_of(what); });
     if (!need)
         throw std::runtime_error{"the workload " + what.name + " failed"};
-    column result{what, *need, std::vector<cell>(who.size())};
+    std::vector<cell> cells(who.size());
     for (std::size_t round = 0; round <= rounds; ++round)
         for (std::size_t i = 0; i < who.size(); ++i) {
-            cell& mine = result.cells[i];
             shown.step(what.name, who[i].name + ", round " + std::to_string(round));
-            if (!who[i].suits(result.need) || !who[i].frees || mine.failed)
+            bool const enough = cells[i].longest_ns > long_run_ns && round > long_run_rounds;
+            if (!who[i].suits(*need) || !who[i].frees || cells[i].failed || enough)
                 continue;
-            if (round == 0) {
-                auto const bytes = in_child([&] { return metered(what, who[i], result.need); });
-                mine.failed = !bytes;
-                if (bytes && *bytes != 0 && result.need.peak_requested_bytes > few_bytes)
-                    mine.resident = static_cast<double>(*bytes) /
-                                    static_cast<double>(result.need.peak_requested_bytes);
-            } else {
-                auto const ns = in_child([&] { return timed(what, who[i], result.need); });
-                mine.failed = !ns;
-                mine.rounds.push_back(ns.value_or(none));
-            }
-            if (mine.failed)
+            run_once(what, *need, who[i], round, cells[i]);
+            if (cells[i].failed)
                 shown.failed(what.name, who[i].name);
         }
-    for (cell& one : result.cells)
+    for (cell& one : cells)
         one.ns = one.failed ? none : median(one.rounds);
-    return result;
+    return {what, *need, std::move(cells)};
 }
 
 // The least value of `of` on one side.
@@ -208,9 +221,9 @@ bool run(arguments const& chosen) {
         for (column const& one : *group)
             complete = complete && std::ranges::none_of(one.cells, &cell::failed);
     }
-    std::printf("An op is an allocation and a free, unless said. Median of %zu rounds, each run in "
-                "a fresh process.\n",
-                chosen.rounds);
+    std::printf("An op is an allocation and a free, unless said. Median of %zu rounds (%zu where a "
+                "run takes over %.2f s), each run in a fresh process.\n",
+                chosen.rounds, std::min(chosen.rounds, long_run_rounds), long_run_ns / 1e9);
     return complete;
 }
 
