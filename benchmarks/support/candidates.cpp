@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include <strata/best_fit_resource.hpp>
+#include <strata/dll_arena_resource.hpp>
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
@@ -151,6 +152,13 @@ void add_strata(candidates& list) {
                     .about = "blocks of the one size, else runs of 64 bytes; 1/8 over the need",
                     .side = side::strata,
                     .make = make_fixed_block<fixed_block_resource>});
+    list.push_back({.name = "dll_arena",
+                    .about = "64 KiB inside the object, what does not fit upstream",
+                    .side = side::strata,
+                    .upstream_tells = false,
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return make_resource<dll_arena_resource>(upstream);
+                    }});
     list.push_back({.name = "tracked_block",
                     .about = "no budget, no reserve, no call stacks; over new_delete",
                     .side = side::strata,
