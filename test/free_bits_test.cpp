@@ -76,6 +76,9 @@ BOOST_AUTO_TEST_CASE(a_run_of_every_length_at_every_place_is_found_and_no_longer
                 BOOST_REQUIRE(both.bits.find_run(length + 1, {}) == free_bits::none);
                 BOOST_REQUIRE(both.bits.run_length(first) == length);
                 BOOST_REQUIRE(both.bits.longest_run() == length);
+                BOOST_REQUIRE(both.bits.next_free(0) == first);
+                BOOST_REQUIRE(both.bits.next_free(first + length - 1) == first + length - 1);
+                BOOST_REQUIRE(both.bits.next_free(first + length) == free_bits::none);
                 BOOST_REQUIRE(both.bits.all_free(first, length));
                 BOOST_REQUIRE(length == 1 || both.bits.none_free_up_to(first) == false);
                 BOOST_REQUIRE(both.bits.count() == length);

@@ -157,6 +157,9 @@ class free_bits {
         return ones_from(bits_, i); // ends at the guard word at the latest
     }
 
+    /// Returns: the lowest free block from block i on, or none. Requires: i is at most n.
+    [[nodiscard]] std::size_t next_free(std::size_t i) const noexcept;
+
     [[nodiscard]] std::size_t longest_run() const noexcept; ///< O(words + runs)
     [[nodiscard]] std::size_t count() const noexcept;       ///< free blocks; O(words)
 
@@ -167,7 +170,6 @@ class free_bits {
     void open(std::size_t k) noexcept;
     void close(std::size_t k) noexcept;
     [[nodiscard]] std::size_t next_open(std::size_t k) const noexcept;
-    [[nodiscard]] std::size_t next_free(std::size_t i) const noexcept;
 
     bit_word* bits_ = nullptr;    // words_ words and the guard
     std::size_t lowest_ = 0;      // I3
