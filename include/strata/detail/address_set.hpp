@@ -37,7 +37,7 @@ class address_set {
     class place {
       public:
         explicit operator bool() const noexcept { return word_ != nullptr; }
-        /// Requires: the address is in the set. Takes it out.
+        /// Requires: it is one. Takes the address out of the set.
         void clear() const noexcept { *word_ &= ~bit_; }
 
       private:
@@ -64,10 +64,25 @@ class address_set {
     /// Requires: p is a multiple of 16, not null, and not in the set.
     /// Throws: what upstream throws; nothing has changed then. Complexity: O(1) amortised.
     void insert(void const* p) {
-        slot* s = slot_of(page_of(p));
+        if (!insert_where_room(p))
+            add_slot(page_of(p))->starts[word_of(p)] |= bit_of(p);
+    }
+
+    /// The same, where the page of p has a slot already, as it mostly has. Returns: whether it had.
+    bool insert_where_room(void const* p) noexcept {
+        slot* const s = slot_of(page_of(p));
         if (s == nullptr) [[unlikely]]
-            s = add_slot(page_of(p));
+            return false;
         s->starts[word_of(p)] |= bit_of(p);
+        return true;
+    }
+
+    /// Takes p out of the set. Returns: whether it was in it.
+    bool erase(void const* p) noexcept {
+        place const found = find(p);
+        if (found)
+            found.clear();
+        return static_cast<bool>(found);
     }
 
     /// Forgets all and gives all memory back to upstream.
