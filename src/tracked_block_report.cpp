@@ -57,9 +57,9 @@ void print(std::ostream& out, group const& g) {
 std::ostream& operator<<(std::ostream& out, tracked_block_resource const& tracked) {
     statistics const s = tracked.stats();
     tracked_block_totals const totals = tracked.totals();
-    out << tracked.name() << ": " << s.live_blocks << " live blocks of " << s.live_bytes
-        << " bytes, at most " << s.peak_live_bytes << " bytes at once; " << totals.allocations
-        << " allocations of " << totals.bytes << " bytes so far\n";
+    out << tracked.name() << " live: " << s.live_blocks << " blocks, " << s.live_bytes
+        << " bytes; peak: " << s.peak_live_bytes << " bytes; so far: " << totals.allocations
+        << " allocations, " << totals.bytes << " bytes\n";
     std::vector<group> const groups = groups_of(tracked);
     std::size_t const shown = std::min(groups.size(), most_groups);
     std::for_each_n(groups.begin(), shown, [&](group const& g) { print(out, g); });

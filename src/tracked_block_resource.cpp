@@ -24,13 +24,8 @@ struct tracked_block_resource::record {
     std::size_t bytes;
     std::uint64_t sequence;
     char const* label;
+    std::size_t alignment;
     void const** call_stack; // room for call_stacks_ addresses and a null; null: there is no room
-    std::uint8_t alignment_log2;
-    bool from_reserve;
-
-    [[nodiscard]] std::size_t alignment() const noexcept {
-        return std::size_t{1} << alignment_log2;
-    }
 };
 
 /// Records from upstream:  segment │ record │ record │ … │ call stack │ call stack │ …
@@ -58,62 +53,51 @@ struct frame {
     std::size_t bytes;
 };
 
-// No byte of a guard is 0, 0xff or text, so that no usual stray write goes unseen; and it belongs
-// to one address, so that a copy of too many bytes, guard included, is seen, too.
-std::uint64_t guard_word(void const* at, std::uintptr_t salt) noexcept {
-    std::uint64_t mixed = (address_of(at) ^ salt) * 0x9e3779b97f4a7c15u;
+// What guards a block, before it and behind. No byte of it is 0, 0xff or text, so that no usual
+// stray write goes unseen; and it belongs to one block, so that a copy of too many bytes, guard
+// included, is seen, too.
+std::uint64_t guard_word(void const* block, void const* record) noexcept {
+    std::uint64_t const both = address_of(block) ^ address_of(record);
+    std::uint64_t mixed = both * 0x9e3779b97f4a7c15u; // the golden ratio's bits
     mixed ^= mixed >> 32;
     return (mixed & 0x3e3e3e3e3e3e3e3eu) | 0x8181818181818181u;
 }
 
-// In the last bytes before a block.
+// The last bytes before a block.
 struct header {
     void* record;
-    std::uint64_t check;
-
-    static header of(void const* block, void* record) noexcept {
-        return {record, guard_word(block, address_of(record))};
-    }
-    static header read(void const* block) noexcept {
-        header h;
-        std::memcpy(&h, as_bytes(block) - header_bytes, sizeof h);
-        return h;
-    }
-    void write(std::byte* block) const noexcept {
-        std::memcpy(block - header_bytes, this, sizeof *this);
-    }
+    std::uint64_t check; // over the above, and the block's address
 };
 static_assert(sizeof(header) == header_bytes);
 
 using guard = std::array<std::uint64_t, 2>;
 static_assert(sizeof(guard) == guard_bytes);
 
-void write_guard(std::byte* end) noexcept {
-    std::uint64_t const word = guard_word(end, 0);
-    guard const made{word, word};
-    std::memcpy(end, &made, sizeof made);
+void write_guards(std::byte* block, std::size_t bytes, void* record) noexcept {
+    std::uint64_t const word = guard_word(block, record);
+    header const before{record, word};
+    guard const behind{word, word};
+    std::memcpy(block - header_bytes, &before, sizeof before);
+    std::memcpy(block + bytes, &behind, sizeof behind);
 }
 
-bool guard_is_intact(std::byte const* end) noexcept {
+template <class Record>
+bool end_is_intact(Record const& r) noexcept {
     guard seen;
-    std::memcpy(&seen, end, sizeof seen);
-    std::uint64_t const word = guard_word(end, 0);
+    std::memcpy(&seen, r.address + r.bytes, sizeof seen);
+    std::uint64_t const word = guard_word(r.address, &r);
     return ((seen[0] ^ word) | (seen[1] ^ word)) == 0;
 }
 
 // Requires: a live block begins at p. Returns: what its header says, null where it is damaged.
 template <class Record>
 Record* sealed_record(void const* p) noexcept {
-    header const seen = header::read(p);
-    if (seen.check != guard_word(p, address_of(seen.record)))
+    header seen;
+    std::memcpy(&seen, as_bytes(p) - header_bytes, sizeof seen);
+    if (seen.check != guard_word(p, seen.record))
         return nullptr;
     auto* const r = static_cast<Record*>(seen.record);
     return r->address == p ? r : nullptr;
-}
-
-template <class Record>
-bool agrees(Record const& r, std::size_t bytes, std::size_t alignment) noexcept {
-    return r.bytes == bytes && r.alignment() == alignment;
 }
 
 // Returns: how a block was damaged, if it was.
@@ -121,7 +105,7 @@ template <class Record>
 std::optional<misuse_kind> damage_of(Record const& r) noexcept {
     if (sealed_record<Record>(r.address) != &r)
         return misuse_kind::underrun;
-    if (!guard_is_intact(r.address + r.bytes))
+    if (!end_is_intact(r))
         return misuse_kind::overrun;
     return std::nullopt;
 }
@@ -132,7 +116,7 @@ std::optional<misuse_kind> judge(Record const& r, std::size_t bytes,
                                  std::size_t alignment) noexcept {
     if (r.bytes != bytes)
         return misuse_kind::size_mismatch;
-    if (r.alignment() != alignment)
+    if (r.alignment != alignment)
         return misuse_kind::alignment_mismatch;
     return damage_of(r);
 }
@@ -183,17 +167,24 @@ void tracked_block_resource::fail_after(std::size_t allocations) noexcept {
 
 tracked_block_totals tracked_block_resource::totals() const noexcept {
     tracked_block_totals t = totals_;
-    t.deallocations = t.allocations - live_blocks_;
+    t.deallocations = freed_count_;
     return t;
 }
 
 // --- allocate ---
 
 void* tracked_block_resource::do_allocate(std::size_t bytes, std::size_t alignment) {
-    admit(bytes, alignment);
+    if (!fits(bytes, alignment) || allocations_left_ == 0) [[unlikely]]
+        refuse(bytes, alignment);
     record* r = nullptr;
     try {
-        r = from_upstream(bytes, alignment);
+        frame const f{bytes, alignment};
+        std::byte* const block = as_bytes(upstream_->allocate(f.bytes, f.alignment)) + f.alignment;
+        if (spare_ == nullptr || !starts_.insert_where_room(block)) [[unlikely]]
+            make_room(block, bytes, alignment);
+        held_bytes_ += f.bytes;
+        r = std::exchange(spare_, spare_->next);
+        r->address = block;
     } catch (std::bad_alloc const&) {
         r = from_reserve(bytes, alignment);
         if (r == nullptr)
@@ -203,39 +194,37 @@ void* tracked_block_resource::do_allocate(std::size_t bytes, std::size_t alignme
     return r->address;
 }
 
-void tracked_block_resource::admit(std::size_t bytes, std::size_t alignment) {
-    if (!detail::is_power_of_two(alignment))
-        throw std::invalid_argument{"strata: an alignment must be a power of two"};
-    if (bytes > detail::max_request_bytes || alignment > detail::max_request_bytes ||
-        frame{bytes, alignment}.bytes > detail::max_request_bytes ||
-        bytes > budget_bytes_ - live_bytes_)
-        throw std::bad_alloc{};
-    if (allocations_left_ == 0) {
-        ++injected_failures_;
-        throw std::bad_alloc{};
-    }
+// Whether the request is one that can be met, within the budget.
+bool tracked_block_resource::fits(std::size_t bytes, std::size_t alignment) const noexcept {
+    constexpr std::size_t most = detail::max_request_bytes / 4; // so that a frame is below it, too
+    return detail::is_power_of_two(alignment) && (bytes | alignment) <= most &&
+           bytes <= budget_bytes_ - live_bytes_;
 }
 
-// Returns: a spare record with the address of a block that is in starts_.
-tracked_block_resource::record* tracked_block_resource::from_upstream(std::size_t bytes,
-                                                                      std::size_t alignment) {
-    frame const f{bytes, alignment};
-    auto* const memory = as_bytes(upstream_->allocate(f.bytes, f.alignment));
+// Requires: it does not fit, or fail_after has come to its end.
+void tracked_block_resource::refuse(std::size_t, std::size_t alignment) {
+    if (!detail::is_power_of_two(alignment))
+        throw std::invalid_argument{"strata: an alignment must be a power of two"};
+    if (allocations_left_ == 0)
+        ++injected_failures_;
+    throw std::bad_alloc{};
+}
+
+// Makes sure that there is a spare record, and notes the block's start. Gives the block back to
+// upstream, and all else that it took, when upstream throws.
+void tracked_block_resource::make_room(std::byte* block, std::size_t bytes, std::size_t alignment) {
     bool const grows = spare_ == nullptr;
     try {
         if (grows)
             add_segment();
-        starts_.insert(memory + f.alignment);
+        starts_.insert(block);
     } catch (...) {
         if (grows && spare_ != nullptr)
             drop_segment();
-        upstream_->deallocate(memory, f.bytes, f.alignment);
+        frame const f{bytes, alignment};
+        upstream_->deallocate(block - f.alignment, f.bytes, f.alignment);
         throw;
     }
-    held_bytes_ += f.bytes;
-    record* const r = std::exchange(spare_, spare_->next);
-    r->address = memory + f.alignment;
-    return r;
 }
 
 // The same without upstream: the block from the low end of the reserve, its record from the high
@@ -253,7 +242,6 @@ tracked_block_resource::from_reserve(std::size_t bytes, std::size_t alignment) n
     }
     auto* const r = ::new (room) record{};
     r->address = as_bytes(memory) + header_bytes;
-    r->from_reserve = true;
     reserve_.mark(r->address);
     return r;
 }
@@ -262,9 +250,8 @@ void tracked_block_resource::enter(record& r, std::size_t bytes, std::size_t ali
     r.bytes = bytes;
     r.sequence = ++totals_.allocations;
     r.label = label_;
-    r.alignment_log2 = static_cast<std::uint8_t>(std::countr_zero(alignment));
-    header::of(r.address, &r).write(r.address);
-    write_guard(r.address + bytes);
+    r.alignment = alignment;
+    write_guards(r.address, bytes, &r);
     if (r.call_stack != nullptr) [[unlikely]]
         detail::capture_call_stack({r.call_stack, call_stacks_ + 1});
 
@@ -273,7 +260,6 @@ void tracked_block_resource::enter(record& r, std::size_t bytes, std::size_t ali
     (tail_ != nullptr ? tail_->next : head_) = &r;
     tail_ = &r;
 
-    ++live_blocks_;
     live_bytes_ += bytes;
     peak_live_bytes_ = std::max(peak_live_bytes_, live_bytes_);
     totals_.bytes += bytes;
@@ -289,6 +275,8 @@ std::size_t tracked_block_resource::segment_bytes(std::size_t records) const noe
 
 // Requires: no record is spare.
 void tracked_block_resource::add_segment() {
+    static_assert(sizeof(void*) != 8 || sizeof(record) == sizeof(segment),
+                  "a record shares its cache line with no other");
     std::size_t const records =
         segments_ != nullptr ? std::min(2 * segments_->records + 1, most_records) : first_records;
     void* const memory = upstream_->allocate(segment_bytes(records), alignof(segment));
@@ -296,13 +284,13 @@ void tracked_block_resource::add_segment() {
     segments_ = ::new (memory) segment{segments_, records};
 
     std::byte* const first = as_bytes(memory) + sizeof(segment);
-    std::byte* stack = first + records * sizeof(record);
+    std::byte* const stacks = first + records * sizeof(record);
+    std::size_t const stack_bytes = (call_stacks_ + 1) * sizeof(void*);
     for (std::size_t i = records; i-- > 0;) { // so that they are taken in address order
         void const** room = nullptr;
-        if (call_stacks_ != 0) {
-            room = ::new (stack + i * (call_stacks_ + 1) * sizeof(void*)) void const* {nullptr};
-        }
-        spare_ = ::new (first + i * sizeof(record)) record{spare_, {}, {}, {}, {}, {}, room, 0, 0};
+        if (call_stacks_ != 0)
+            room = ::new (stacks + i * stack_bytes) void const* {nullptr};
+        spare_ = ::new (first + i * sizeof(record)) record{spare_, {}, {}, {}, {}, {}, {}, room};
     }
 }
 
@@ -320,7 +308,7 @@ std::optional<misuse_kind> tracked_block_resource::do_try_deallocate(void* p, st
                                                                      std::size_t alignment) {
     if (auto const start = starts_.find(p)) [[likely]] {
         record* const r = sealed_record<record>(p);
-        if (r != nullptr && agrees(*r, bytes, alignment) && guard_is_intact(r->address + bytes))
+        if (r != nullptr && r->bytes == bytes && r->alignment == alignment && end_is_intact(*r))
             [[likely]] {
             start.clear();
             leave(*r);
@@ -347,15 +335,14 @@ std::optional<misuse_kind> tracked_block_resource::deallocate_slow(void* p, std:
 // Takes a live block out of all books and gives its memory back.
 void tracked_block_resource::retire(record& r) noexcept {
     leave(r);
-    if (r.from_reserve) {
+    if (reserve_.contains(r.address)) {
         std::size_t const frame_bytes = header_bytes + r.bytes + guard_bytes;
         reserve_.unmark(r.address);
         reserve_.put(r.address - header_bytes, frame_bytes);
         reserve_.put(&r, sizeof r);
         return;
     }
-    if (auto const start = starts_.find(r.address))
-        start.clear();
+    starts_.erase(r.address);
     give_back(r);
 }
 
@@ -363,14 +350,13 @@ void tracked_block_resource::retire(record& r) noexcept {
 void tracked_block_resource::leave(record& r) noexcept {
     (r.prev != nullptr ? r.prev->next : head_) = r.next;
     (r.next != nullptr ? r.next->prev : tail_) = r.prev;
-    --live_blocks_;
     live_bytes_ -= r.bytes;
     freed_[freed_count_++ % freed_.size()] = r.address;
 }
 
 // Makes the record spare and gives the block back to upstream.
 void tracked_block_resource::give_back(record& r) noexcept {
-    frame const f{r.bytes, r.alignment()};
+    frame const f{r.bytes, r.alignment};
     held_bytes_ -= f.bytes;
     r.next = std::exchange(spare_, &r);
     upstream_->deallocate(r.address - f.alignment, f.bytes, f.alignment);
@@ -393,7 +379,7 @@ tracked_block_resource::record const*
 tracked_block_resource::covering(void const* p) const noexcept {
     for (record const* r = head_; r != nullptr; r = r->next) {
         std::size_t const before =
-            r->from_reserve ? header_bytes : frame{r->bytes, r->alignment()}.alignment;
+            reserve_.contains(r->address) ? header_bytes : frame{r->bytes, r->alignment}.alignment;
         if (offset_between(r->address - before, p) < before + r->bytes + guard_bytes)
             return r;
     }
@@ -439,7 +425,7 @@ void tracked_block_resource::do_release() {
         auto const damage = damage_of(*head_);
         retire(*head_);
         if (damage)
-            report(*damage, gone.address, gone.bytes, gone.alignment());
+            report(*damage, gone.address, gone.bytes, gone.alignment);
     }
     do_trim();
     peak_live_bytes_ = 0;
@@ -448,7 +434,7 @@ void tracked_block_resource::do_release() {
 }
 
 std::size_t tracked_block_resource::do_trim() {
-    if (live_blocks_ != reserve_.marks())
+    if (live_blocks() != reserve_.marks())
         return 0;
     std::size_t const before = held_bytes_ + starts_.held_bytes();
     starts_.clear();
@@ -459,7 +445,7 @@ std::size_t tracked_block_resource::do_trim() {
 
 statistics tracked_block_resource::do_stats() const {
     statistics s;
-    s.live_blocks = live_blocks_;
+    s.live_blocks = live_blocks();
     s.live_bytes = live_bytes_;
     s.requested_bytes = live_bytes_;
     s.peak_live_bytes = peak_live_bytes_;
@@ -489,10 +475,10 @@ void tracked_block_resource::walk(tracked_block_visitor f) const {
             ++frames;
         f({r->address,
            r->bytes,
-           r->alignment(),
+           r->alignment,
            r->sequence,
            r->label,
-           r->from_reserve,
+           reserve_.contains(r->address),
            {r->call_stack, frames}});
     }
 }
@@ -506,7 +492,7 @@ void tracked_block_resource::report_leaks() const noexcept {
     };
     record const* r = head_;
     for (std::size_t n = 0; r != nullptr && n != most_leak_reports; ++n, r = r->next)
-        report_one(r->address, r->bytes, r->alignment());
+        report_one(r->address, r->bytes, r->alignment);
     if (r == nullptr)
         return;
     std::size_t rest = 0;
@@ -528,9 +514,9 @@ bool violated(char const* what, void const* where) {
 
 bool tracked_block_resource::check_record(record const& r) const {
     bool const in_set = static_cast<bool>(starts_.find(r.address));
-    if (r.from_reserve ? in_set || !reserve_.is_marked(r.address) : !in_set)
+    if (reserve_.contains(r.address) ? in_set || !reserve_.is_marked(r.address) : !in_set)
         return violated("a live block's start is not where starts are kept", r.address); // I2
-    if (!detail::is_aligned(r.address, r.alignment()))
+    if (!detail::is_aligned(r.address, r.alignment))
         return violated("misaligned block", r.address);
     if (auto const damage = damage_of(r)) // I3
         return violated(to_string(*damage), r.address);
@@ -551,8 +537,9 @@ bool tracked_block_resource::check_list() const {
             return false;
         ++blocks;
         bytes += r->bytes;
-        in_reserve += r->from_reserve ? 1u : 0u;
-        held += r->from_reserve ? 0 : frame{r->bytes, r->alignment()}.bytes;
+        bool const is_reserved = reserve_.contains(r->address);
+        in_reserve += is_reserved ? 1u : 0u;
+        held += is_reserved ? 0 : frame{r->bytes, r->alignment}.bytes;
     }
     std::size_t spare = 0;
     for (record const* r = spare_; r != nullptr; r = r->next)
@@ -561,7 +548,7 @@ bool tracked_block_resource::check_list() const {
         held += segment_bytes(s->records);
         spare -= s->records;
     }
-    if (before != tail_ || blocks != live_blocks_ || bytes != live_bytes_ || held != held_bytes_)
+    if (before != tail_ || blocks != live_blocks() || bytes != live_bytes_ || held != held_bytes_)
         return violated("list and counts differ", this);
     if (blocks - in_reserve + spare != 0 || starts_.size() != blocks - in_reserve ||
         reserve_.marks() != in_reserve)
@@ -570,13 +557,13 @@ bool tracked_block_resource::check_list() const {
 }
 
 bool tracked_block_resource::do_check_invariants() const {
-    if (!starts_.check_invariants() || !check_list())
+    if (!starts_.check_invariants() || !reserve_.check_invariants() || !check_list())
         return false;
     if (live_bytes_ > budget_bytes_ || live_bytes_ > peak_live_bytes_) // I4
         return violated("live bytes above budget or peak", this);
     std::size_t in_reserve = 0;
     for (record const* r = head_; r != nullptr; r = r->next)
-        if (r->from_reserve)
+        if (reserve_.contains(r->address))
             in_reserve += detail::align_up(header_bytes + r->bytes + guard_bytes, 16) + sizeof *r;
     reserve_.visit_free([&](void const*, std::size_t bytes) { in_reserve += bytes; });
     if (in_reserve != reserve_.bytes())

@@ -15,7 +15,7 @@
 //               16 bytes                        16 bytes
 //
 // The header is the record's address and a check word over it and the block's own address; the
-// guard repeats a word made from the address of the block's end. Records lie apart: a block that is
+// guard repeats that word twice. Records lie apart: a block that is
 // written past either end cannot damage the books, and whatever the damage, everything goes back
 // upstream with the triple that it came with. With the links in the header, as is usual, one
 // underrun would lose the list.
@@ -31,8 +31,8 @@
 //
 // Cost: allocate and deallocate O(1) and one upstream call each, amortised a little more for
 // records and address set; one served by the reserve O(reserve / 1 KiB). Per block 32 bytes of
-// guards (16 + alignment where that is above 16), 64 bytes of record, about 2 % of the heap for the
-// address set. Not for production hot paths: there the other resources check for less.
+// guards (16 + alignment where that is above 16), 64 bytes of record, and 2 % of a dense heap for
+// the address set. Not for production hot paths: there the other resources check for less.
 
 #include <array>
 #include <cstddef>
@@ -57,7 +57,7 @@ struct tracked_block_options {
     /// 0: unlimited.
     std::size_t budget_bytes = 0;
     /// Set aside by the constructor, rounded up to 16; serves when upstream throws bad_alloc. A
-    /// block from it costs 96 bytes besides its own. 0: none.
+    /// block from it costs 96 bytes besides its own, rounded up to 16. 0: none.
     std::size_t reserve_bytes = 0;
     /// The destructor reports what is still live, then gives it back all the same.
     bool report_leaks = true;
@@ -117,7 +117,9 @@ class tracked_block_resource final : public resource {
     //   try_deallocate, too: overrun and underrun are its answers of a block that was freed.
     //   reallocate and try_resize report such a block and leave it as it is. They never resize in
     //   place: what keeps the old pointer is then found.
-    //   release forgets totals and peak; it keeps label and fail_after, and the reserve.
+    //   release forgets totals and peak; it keeps label and fail_after, and the reserve. Blocks
+    //   that were overrun or underrun are reported there, too, and in the destructor.
+    //   trim gives records and address set back where no block from upstream is live.
     [[nodiscard]] void* allocate(std::size_t bytes, std::size_t alignment = detail::max_align) {
         return do_allocate(bytes, alignment);
     }
@@ -177,8 +179,9 @@ class tracked_block_resource final : public resource {
     std::pmr::memory_resource* do_upstream_resource() const override { return upstream_; }
     char const* do_name() const noexcept override { return "tracked_block_resource"; }
 
-    void admit(std::size_t bytes, std::size_t alignment);
-    record* from_upstream(std::size_t bytes, std::size_t alignment);
+    [[nodiscard]] bool fits(std::size_t bytes, std::size_t alignment) const noexcept;
+    [[noreturn]] void refuse(std::size_t bytes, std::size_t alignment);
+    void make_room(std::byte* block, std::size_t bytes, std::size_t alignment);
     record* from_reserve(std::size_t bytes, std::size_t alignment) noexcept;
     void enter(record& r, std::size_t bytes, std::size_t alignment) noexcept;
     std::optional<misuse_kind> deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
@@ -189,6 +192,9 @@ class tracked_block_resource final : public resource {
     [[nodiscard]] record* find(void const* p) const noexcept;
     [[nodiscard]] misuse_kind why_unknown(void const* p) const noexcept;
     [[nodiscard]] record const* covering(void const* p) const noexcept;
+    [[nodiscard]] std::size_t live_blocks() const noexcept {
+        return static_cast<std::size_t>(totals_.allocations - freed_count_);
+    }
     void walk(tracked_block_visitor f) const;
     void report_leaks() const noexcept;
 
@@ -206,11 +212,10 @@ class tracked_block_resource final : public resource {
     std::size_t budget_bytes_;
     std::size_t live_bytes_ = 0;
     std::size_t peak_live_bytes_ = 0;
-    std::size_t live_blocks_ = 0;
     std::size_t allocations_left_ = unlimited; // by fail_after
     std::size_t held_bytes_ = 0;               // blocks with guards and segments, from upstream
     char const* label_ = nullptr;              // held, not owned
-    tracked_block_totals totals_;              // but for deallocations, which follow from the rest
+    tracked_block_totals totals_;              // but for deallocations: freed_count_
 
     segment* segments_ = nullptr; // of records; owned, from upstream, latest first
     std::size_t call_stacks_;
@@ -218,7 +223,7 @@ class tracked_block_resource final : public resource {
     std::size_t injected_failures_ = 0;
     detail::reserve_region reserve_;
 
-    // The latest freed addresses, so that a second free reads as one and not as a foreign pointer.
+    // Counts deallocations. The latest freed addresses, so that a second free reads as one and not as a foreign pointer.
     std::uint64_t freed_count_ = 0;
     std::array<void const*, 1024> freed_; // ring; only the first freed_count_ have been written
 };
