@@ -57,7 +57,8 @@ struct frame {
 // stray write goes unseen; and it belongs to one block, so that a copy of too many bytes, guard
 // included, is seen, too.
 std::uint64_t guard_word(void const* block, void const* record) noexcept {
-    std::uint64_t const both = address_of(block) ^ address_of(record);
+    // Turned, since blocks and records often lie at equal distances, and would cancel out.
+    std::uint64_t const both = address_of(block) ^ std::rotl(std::uint64_t{address_of(record)}, 32);
     std::uint64_t mixed = both * 0x9e3779b97f4a7c15u; // the golden ratio's bits
     mixed ^= mixed >> 32;
     return (mixed & 0x3e3e3e3e3e3e3e3eu) | 0x8181818181818181u;

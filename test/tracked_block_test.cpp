@@ -392,6 +392,19 @@ BOOST_AUTO_TEST_CASE(usual_stray_writes_differ_from_every_guard) {
     }
 }
 
+BOOST_AUTO_TEST_CASE(guards_differ_where_blocks_lie_at_the_distance_of_records) {
+    alignas(4096) std::array<std::byte, 16 * kib> buffer;
+    std::pmr::monotonic_buffer_resource upstream{buffer.data(), buffer.size()};
+    tracked_block_resource tracked{&upstream};
+    std::vector<std::byte*> blocks(60);
+    for (std::byte*& p : blocks)
+        p = static_cast<std::byte*>(tracked.allocate(32)); // 64 with its guards
+    for (std::size_t i = 0; i < blocks.size(); ++i)
+        for (std::size_t j = 0; j < i; ++j)
+            BOOST_REQUIRE(std::memcmp(blocks[i] + 32, blocks[j] + 32, 16) != 0);
+    tracked.release();
+}
+
 BOOST_AUTO_TEST_CASE(a_stale_header_is_not_believed) {
     misuse_recorder recorder;
     std::pmr::unsynchronized_pool_resource upstream; // its lowest free block serves next
