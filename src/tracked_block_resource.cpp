@@ -203,10 +203,10 @@ bool tracked_block_resource::fits(std::size_t bytes, std::size_t alignment) cons
 }
 
 // Requires: it does not fit, or fail_after has come to its end.
-void tracked_block_resource::refuse(std::size_t, std::size_t alignment) {
+void tracked_block_resource::refuse(std::size_t bytes, std::size_t alignment) {
     if (!detail::is_power_of_two(alignment))
         throw std::invalid_argument{"strata: an alignment must be a power of two"};
-    if (allocations_left_ == 0)
+    if (fits(bytes, alignment))
         ++injected_failures_;
     throw std::bad_alloc{};
 }

@@ -708,6 +708,19 @@ BOOST_AUTO_TEST_CASE(for_each_failure_finds_a_swallowed_failure) {
     tracked.deallocate(tracked.allocate(1), 1);
 }
 
+BOOST_AUTO_TEST_CASE(requests_that_cannot_be_met_are_no_injected_failures) {
+    tracked_block_resource tracked{with_budget(10)};
+    auto const careful = [&] {
+        for (std::size_t bytes : {std::size_t{11}, most}) {
+            try {
+                static_cast<void>(tracked.allocate(bytes));
+            } catch (std::bad_alloc const&) { // and does without
+            }
+        }
+    };
+    BOOST_TEST(for_each_failure(tracked, careful) == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(for_each_failure_passes_other_exceptions_on) {
     tracked_block_resource tracked{with_budget(10)};
     BOOST_CHECK_THROW(for_each_failure(tracked, [] { throw std::runtime_error{"mine"}; }),
