@@ -10,6 +10,7 @@
 #include <iostream>
 #include <memory_resource>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <strata/tracked_block_resource.hpp>
@@ -24,19 +25,19 @@ void collect(strata::misuse const& what) {
     heard.push_back(what.kind);
 }
 
-// Greets, and forgets to give its text back.
-void greet(std::pmr::memory_resource& memory) {
-    auto* const text = static_cast<char*>(memory.allocate(6, 1));
-    std::string{"hello"}.copy(text, 5);
-    text[5] = '\0';
+// Keeps a copy of a name, and forgets to give it back.
+void remember(std::pmr::memory_resource& memory, std::string_view name) {
+    auto* const text = static_cast<char*>(memory.allocate(name.size() + 1, 1));
+    name.copy(text, name.size());
+    text[name.size()] = '\0';
 }
 
-// Has room for five characters, but not for the null behind them.
-void shout(std::pmr::memory_resource& memory) {
-    auto* const text = static_cast<char*>(memory.allocate(5, 1));
-    std::string{"HELLO"}.copy(text, 5);
-    text[5] = '\0';
-    memory.deallocate(text, 5, 1); // freed all the same: this call is right
+// Makes room for the name, but not for the null behind it.
+void greet(std::pmr::memory_resource& memory, std::string_view name) {
+    auto* const text = static_cast<char*>(memory.allocate(name.size(), 1));
+    name.copy(text, name.size());
+    text[name.size()] = '\0';
+    memory.deallocate(text, name.size(), 1); // freed all the same: this call is right
 }
 
 // Two owners, both of which clean up.
@@ -56,15 +57,16 @@ void mended(std::pmr::memory_resource& memory) {
 
 } // namespace
 
-int main() {
+int main(int, char** argv) {
+    std::string_view const name = argv[0];
     strata::set_misuse_handler(collect);
     {
         strata::tracked_block_resource memory;
         {
-            strata::label_scope const label{memory, "greeting"};
-            greet(memory);
+            strata::label_scope const label{memory, "names"};
+            remember(memory, name);
         }
-        shout(memory);
+        greet(memory, name);
         share(memory);
         std::cout << memory; // what is live now, and how to find where it came from
     }                        // the destructor reports the leak, and reclaims it
