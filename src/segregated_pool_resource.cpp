@@ -15,7 +15,12 @@ using detail::slab_state;
 namespace {
 
 // What a class that has no slab points to: it holds no address and has no block. Never written.
-constinit slab const no_slab{};
+constinit std::uint64_t const no_bits = 0;
+constinit slab const no_slab = [] {
+    slab none{};
+    none.word = const_cast<std::uint64_t*>(&no_bits);
+    return none;
+}();
 
 slab* none() noexcept {
     return const_cast<slab*>(&no_slab);
@@ -73,6 +78,8 @@ void segregated_pool_resource::forget_slabs() noexcept {
 // Returns: the class that serves such a request; classes_.count() when upstream does.
 std::size_t segregated_pool_resource::class_of(std::size_t bytes,
                                                std::size_t alignment) const noexcept {
+    if (classes_.tabulates(bytes, alignment))
+        return classes_.of(bytes, alignment);
     return pass_through_ ? classes_.count() : classes_.find(bytes, alignment);
 }
 
@@ -84,7 +91,8 @@ void* segregated_pool_resource::allocate_slow(std::size_t bytes, std::size_t ali
         return served_.allocate(bytes, alignment);
     void* p = current_[c]->pop();
     if (p == nullptr) {
-        serve_from_next_slab(c);
+        if (!current_[c]->turn())
+            serve_from_next_slab(c);
         p = current_[c]->pop();
     }
     requested_bytes_ += bytes;
@@ -98,6 +106,8 @@ void segregated_pool_resource::serve_from_next_slab(std::size_t c) {
         std::size_t const block_bytes = classes_.block_bytes(c);
         next = source_.take(block_bytes);
         next->assign(c, block_bytes);
+    } else if ((~*next->word & next->starts) == 0) {
+        next->turn();
     }
     if (slab* const full = std::exchange(current_[c], next); full != none()) {
         full->state = slab_state::full;
@@ -113,13 +123,9 @@ void segregated_pool_resource::returned_last(slab* s) noexcept {
     if (s->state == slab_state::full) {
         s->state = slab_state::serving;
         s->count = s->capacity() - 1;
-        serving_[c].push(s);
-        if (s->count != 0)
-            return;
+        serving_[c].push_back(s); // by the time it is taken, more of its blocks may have returned
     }
-    if (s == current_[c]) {
-        s->forget_free_list();
-    } else {
+    if (s->count == 0 && s != current_[c]) {
         serving_[c].remove(s);
         source_.put(s);
     }
@@ -131,9 +137,7 @@ std::optional<misuse_kind> segregated_pool_resource::deallocate_slow(void* p, st
     slab* const s = source_.find(p);
     if (s == nullptr)
         return served_.deallocate(p, bytes, alignment);
-    std::size_t const c = classes_.tabulates(bytes, alignment) ? classes_.of(bytes, alignment)
-                                                               : class_of(bytes, alignment);
-    if (s->size_class != c || s->state == slab_state::empty || !s->push(p))
+    if (s->size_class != class_of(bytes, alignment) || s->state == slab_state::empty || !s->push(p))
         return do_diagnose(p, bytes, alignment);
     requested_bytes_ -= bytes;
     if (s->count == 0)
@@ -252,21 +256,18 @@ bool violated(char const* what, void const* where) {
     return false;
 }
 
-// I1 of slab.hpp: capacity = live + free-listed + fresh, and the bits say the same.
+// I1 of slab.hpp: exactly the live blocks have their bit set.
 bool checked_slab(slab const& s) {
     std::size_t live = 0;
     for (std::byte const* p = s.begin; p != s.begin + s.extent; p += s.block_bytes)
         live += s.is_live(p) ? 1u : 0u;
-    std::size_t listed = 0;
-    for (auto const* f = s.free; f != nullptr; f = f->next, ++listed)
-        if (detail::offset_between(s.begin, f) >= s.extent || s.is_live(f) || listed > s.capacity())
-            return violated("broken free list of the slab", s.begin);
     std::size_t bits_set = 0;
     for (std::size_t i = 0; i < slab::bits_bytes(s.bytes) / 8; ++i)
         bits_set += static_cast<std::size_t>(std::popcount(s.bits()[i]));
-    std::size_t const fresh = (s.extent - s.fresh) / s.block_bytes;
-    if (live != s.live() || bits_set != live || live + listed + fresh != s.capacity())
-        return violated("live, free and fresh blocks do not add up in the slab", s.begin);
+    if (live != s.live() || bits_set != live)
+        return violated("live blocks and bits do not add up in the slab", s.begin);
+    if (s.word_begin != s.begin + ((s.word - s.bits()) * 64 << s.shift))
+        return violated("the current word is not where it should be in the slab", s.begin);
     return true;
 }
 
