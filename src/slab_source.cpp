@@ -129,7 +129,7 @@ std::size_t slab_source::next_chunk_bytes() const noexcept {
     std::size_t const small = geometry_.slab_bytes;
     std::size_t const wanted = chunk_bytes_ < small
                                    ? std::min(std::bit_floor(4 * chunk_bytes_), small)
-                                   : std::max(chunk_bytes_ / 4, small);
+                                   : std::max(std::bit_floor(chunk_bytes_ / 2), small);
     return std::clamp(wanted, geometry_.first_chunk_bytes, geometry_.largest_chunk_bytes);
 }
 
@@ -162,7 +162,7 @@ slab* slab_source::replenish(std::size_t slab_bytes) {
         throw;
     }
     if (std::exchange(gave_back_, false))
-        ++keep_chunks_;
+        keep_chunks_ *= 2;
     return c->at(0);
 }
 

@@ -6,12 +6,12 @@
 //   chunk, aligned to its slabs   │ slab 0 │ slab 1 │ … │ last slab │ chunk │ slab records + bits │
 //                                                          shortened by what is kept behind it
 //
-// Chunks grow from first_chunk_bytes, fourfold while small, then by a quarter of what is held, up to
-// largest_chunk_bytes. Small chunks have small slabs, so that a small pool stays small. A hash
+// Chunks grow from first_chunk_bytes, fourfold while small, then by up to half of what is held, up to
+// largest_chunk_bytes, in powers of two: upstreams find room for what they had before. Small chunks have small slabs, so that a small pool stays small. A hash
 // table from address to slab finds the slab of any pointer without reading memory near it.
 //
 // A chunk whose slabs are all empty goes back upstream, but for one; each time a chunk has to be
-// taken after one was given back, one more is kept, so that a tide of work settles.
+// taken after one was given back, twice as many are kept, so that a tide of work settles.
 //
 //   I1  a slab is in the empty list of its size exactly if its state is empty.
 //   I2  chunk.used = its slabs that are not empty; idle_chunks_ counts chunks with used = 0.
