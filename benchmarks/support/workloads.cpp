@@ -523,6 +523,10 @@ std::vector<workload> all_workloads(bool smoke) {
         batch("batch 1k", "1000 blocks of 64 bytes, freed in random order", 1000, scaled(800)));
     all.push_back(batch("batch 100k", "100,000 blocks of 64 bytes, freed in random order",
                         scaled(100'000), scaled(5)));
+    all.push_back(churn("nodes 10", "a random one of 10 blocks replaced, 8 to 24 bytes", 10,
+                        scaled(1'000'000), {8, 24}));
+    all.push_back(churn("nodes 3k", "a random one of 3000 blocks replaced, 8 to 24 bytes", 3000,
+                        scaled(1'000'000), {8, 24}));
     all.push_back(churn("churn 1k", "a random one of 1000 blocks replaced, 8 to 512 bytes", 1000,
                         scaled(800'000), {8, 512}));
     all.push_back(churn("churn 100k", "a random one of 100,000 blocks replaced, 8 to 512 bytes",
