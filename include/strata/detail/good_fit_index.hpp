@@ -50,7 +50,7 @@ class good_fit_index {
     }
 
     /// Returns: what find() missed in the request's own bin; 0: none found.
-    [[nodiscard]] granule find_elsewhere(memory m, granule size) const noexcept {
+    [[nodiscard, gnu::noinline]] granule find_elsewhere(memory m, granule size) const noexcept {
         std::size_t const own = bin_of(size);
         return own < exact_bins ? granule{0} : first_of(m, own, size, many);
     }

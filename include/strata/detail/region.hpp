@@ -66,42 +66,40 @@ class region {
     /// Returns: granules of a block of such a size, at least 1; for sizes that overflow more than
     /// any region has.
     [[nodiscard]] static std::size_t granules_for(std::size_t bytes) noexcept {
-        return bytes <= granule_bytes ? 1 : (bytes - 1) / granule_bytes + 1;
+        return (bytes - (bytes != 0 ? 1 : 0)) / granule_bytes + 1; // no branch, no overflow
     }
 
     /// Returns: a block, or null where none fits or the alignment is no power of two.
     /// Complexity: that of Index::find, insert and remove.
     void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
+        if (alignment > granule_bytes) [[unlikely]]
+            return allocate_aligned(bytes, alignment);
         std::size_t const size = granules_for(bytes);
-        std::size_t block = smallest(size);
-        std::size_t place = block;
-        if (alignment > granule_bytes && block != 0) {
-            block = smallest_aligned(block, size, alignment);
-            place = block + gap_before(block, alignment);
-        }
-        if (block == 0)
+        std::size_t const g = smallest(size);
+        if (g == 0) [[unlikely]]
             return nullptr;
-        cut(block, place, size);
-        flip_live(place);
-        requested_bytes_ += bytes;
-        return address(place);
+        cut(g, size);
+        return handed_out(g, bytes);
     }
 
-    /// Requires: holds(p). Returns: what is wrong with the call; nothing when the block is free now.
+    /// Frees the block, where these arguments name a live block of the region. Returns: whether they
+    /// did; nothing has changed where not. Any p may be passed.
     /// Complexity: as allocate, and O(bytes / 64 granules) to see that no block lies within.
-    std::optional<misuse_kind> deallocate(void const* p, std::size_t bytes,
-                                          std::size_t alignment) noexcept {
+    bool deallocate(void const* p, std::size_t bytes, std::size_t alignment) noexcept {
         std::size_t const first = granule_of(p);
-        std::size_t const size = granules_for(bytes);
-        if (!aligned_to(p, alignment) || !live(first) || !is_whole_block(first, size)) [[unlikely]]
-            return diagnose(p, bytes, alignment);
+        std::size_t const behind = first + granules_for(bytes);
+        if (!holds(p) || !aligned_to(p, alignment) || behind > top()) [[unlikely]]
+            return false;
+        sides const open = sides_of(first, behind);
+        if (!open.of_live_block || (open.behind && !starts_free(behind))) [[unlikely]]
+            return false;
         flip_live(first);
         requested_bytes_ -= bytes;
-        give(first, size);
-        return std::nullopt;
+        give(first, behind, open);
+        return true;
     }
 
-    /// Requires: holds(p). Returns: what deallocate would.
+    /// Requires: holds(p). Returns: why deallocate would not; nothing where it would.
     [[nodiscard]] std::optional<misuse_kind> diagnose(void const* p, std::size_t bytes,
                                                       std::size_t alignment) const noexcept {
         if (!aligned_to(p, granule_bytes) || !live(granule_of(p)))
@@ -122,11 +120,11 @@ class region {
         if (granules_for(new_bytes) > places.granules())
             return false;
         if (behind_new < behind) {
-            give(behind_new, behind - behind_new);
+            give(behind_new, behind, {true, false, !live(behind)});
         } else if (behind_new > behind) {
             if (live(behind) || free_size_at(behind) < behind_new - behind)
                 return false;
-            cut(behind, behind, behind_new - behind);
+            cut(behind, behind_new - behind);
         }
         requested_bytes_ += new_bytes - old_bytes;
         return true;
@@ -206,62 +204,99 @@ class region {
         return ((0 - address_of(address(g))) & (alignment - 1)) / granule_bytes;
     }
 
-    // Takes granules [place, place + size) out of the free block at g; both ends stay free:
-    //   │ g …… place │ size │ rest │
-    void cut(std::size_t g, std::size_t place, std::size_t size) noexcept {
+    // Takes granules [g, g + size) out of the free block at g; the rest stays free, and so does the
+    // end bit:   │ size │ rest  …  │
+    void cut(std::size_t g, std::size_t size) noexcept {
         if (g == top()) {
-            used_ = place + size - 1;
-        } else {
-            std::size_t const behind = g + memory().size_at(index(g));
-            index_.remove(memory(), index(g));
-            if (std::size_t const rest = behind - place - size; rest != 0)
-                index_.insert(memory(), index(place + size), index(rest)); // the end bit stays
-            else
-                flip_end(behind - 1);
+            used_ = g + size - 1;
+            return;
         }
-        if (place != g)
-            add_free(g, place - g);
+        std::size_t const rest = memory().size_at(index(g)) - size;
+        index_.remove(memory(), index(g));
+        if (rest != 0)
+            index_.insert(memory(), index(g + size), index(rest));
+        else
+            flip_end(g + size - 1);
+    }
+
+    // Of a block that is better aligned than granules are, what lies before it stays free, too.
+    [[gnu::noinline]] void* allocate_aligned(std::size_t bytes, std::size_t alignment) noexcept {
+        std::size_t const size = granules_for(bytes);
+        std::size_t const fitting = smallest(size);
+        std::size_t const g =
+            fitting != 0 ? smallest_aligned(fitting, size, alignment) : std::size_t{0};
+        if (g == 0)
+            return nullptr;
+        std::size_t const gap = gap_before(g, alignment);
+        cut(g, gap + size);
+        if (gap != 0) {
+            flip_end(g + gap - 1);
+            index_.insert(memory(), index(g), index(gap));
+        }
+        return handed_out(g + gap, bytes);
+    }
+
+    void* handed_out(std::size_t g, std::size_t bytes) noexcept {
+        flip_live(g);
+        requested_bytes_ += bytes;
+        return address(g);
     }
 
     // --- merge, insert ---
 
-    // Makes [first, first + size), in which nothing is marked, free: with a free block before it and
-    // one behind it, or top, it becomes one.
-    void give(std::size_t first, std::size_t size) noexcept {
-        if (std::size_t const behind = first + size; behind != top() && !live(behind)) {
-            std::size_t const more = memory().size_at(index(behind));
-            take_free(behind, more);
-            size += more;
-        }
-        if (ends_free(first - 1)) {
-            std::size_t const more = memory().size_before(index(first - 1));
-            take_free(first - more, more);
-            first -= more;
-            size += more;
-        }
-        if (first + size == top())
-            used_ = first - 1;
-        else
-            add_free(first, size);
+    // What the marks say of the granules [first, behind).
+    struct sides {
+        bool of_live_block; // they are one, unless it goes on behind: see starts_free
+        bool before;        // a free block ends before them
+        bool behind;        // no live block starts behind them
+    };
+
+    [[nodiscard]] sides sides_of(std::size_t first, std::size_t behind) const noexcept {
+        if (behind - first > 62) [[unlikely]]
+            return {is_marked_as_one(first, behind), ends_free(first - 1), !live(behind)};
+        // One window of marks from the granule before the block to the one behind it.
+        granule_bits const& low = places.bits()[(first - 1) / 64];
+        granule_bits const& high = places.bits()[behind / 64];
+        std::size_t const skip = (first - 1) % 64;
+        std::uint64_t const live = low.live >> skip | high.live << 1 << (63 - skip);
+        std::uint64_t const end = low.end >> skip | high.end << 1 << (63 - skip);
+        std::uint64_t const at_behind = std::uint64_t{2} << (behind - first);
+        std::uint64_t const within = at_behind - 2;
+        return {(live & within) == 2 && (end & within) == 0, (end & 1) != 0,
+                (live & at_behind) == 0};
     }
 
-    void add_free(std::size_t first, std::size_t size) noexcept {
-        flip_end(first + size - 1);
-        index_.insert(memory(), index(first), index(size));
-    }
-    void take_free(std::size_t first, std::size_t size) noexcept {
-        index_.remove(memory(), index(first));
-        flip_end(first + size - 1);
+    // Makes [first, behind), in which nothing is marked, free: with a free block before it and one
+    // behind it, or top, it becomes one.
+    //   │ free │ first … │ live    the end mark moves    │ free          │ live
+    //   │ live │ first … │ free    it stays              │ live │ free
+    //   │ live │ first … │ top     there is none         │ live │ top
+    void give(std::size_t first, std::size_t behind, sides const& open) noexcept {
+        std::size_t end = behind;
+        if (!open.behind) {
+            flip_end(behind - 1);
+        } else if (behind != top()) {
+            end += memory().size_at(index(behind));
+            index_.remove(memory(), index(behind));
+        }
+        if (open.before) {
+            flip_end(first - 1);
+            first -= memory().size_before(index(first - 1));
+            index_.remove(memory(), index(first));
+        }
+        if (end == top())
+            used_ = first - 1;
+        else
+            index_.insert(memory(), index(first), index(end - first));
     }
 
     // --- check ---
 
-    // Returns: whether the live block at `first` has `size` granules: a block starts behind it, and
-    // none starts or ends within.
-    [[nodiscard]] bool is_whole_block(std::size_t first, std::size_t size) const noexcept {
-        if (size > top() - first)
+    // Returns: whether a live block starts at `first`, and no other block starts or ends before
+    // `behind`.
+    [[nodiscard]] bool is_marked_as_one(std::size_t first, std::size_t behind) const noexcept {
+        if (!live(first))
             return false;
-        std::size_t const behind = first + size;
         std::size_t i = first / 64;
         granule_bits pair = places.bits()[i];
         pair.live ^= std::uint64_t{1} << first % 64;
@@ -272,19 +307,26 @@ class region {
             pair = places.bits()[++i];
             marks = pair.live | pair.end;
         }
-        return marks << (63 - (behind - 1) % 64) == 0 && starts_block(behind);
+        return marks << (63 - (behind - 1) % 64) == 0;
     }
 
-    // Returns: whether a block starts at g. What stands there may be a user's: it is believed only
-    // if the end bit and the last word of a free block confirm it.
-    [[nodiscard]] bool starts_block(std::size_t g) const noexcept {
-        if (g == top() || live(g))
+    // Returns: whether a free block starts at g, where no live one does. What stands there may be a
+    // user's: it is believed only if the end bit and the last word of a free block confirm it.
+    [[nodiscard]] bool starts_free(std::size_t g) const noexcept {
+        if (g == top())
             return true;
         std::size_t const size = memory().size_at(index(g));
         if (size == 0 || size >= top() - g)
             return false;
         std::size_t const last = g + size - 1;
         return ends_free(last) && memory().size_before(index(last)) == size;
+    }
+
+    // Returns: whether the granules from `first` on are one live block of `size`.
+    [[nodiscard]] bool is_whole_block(std::size_t first, std::size_t size) const noexcept {
+        std::size_t const behind = first + size;
+        return behind <= top() && is_marked_as_one(first, behind) &&
+               (live(behind) || starts_free(behind));
     }
 
     // Returns: whether p lies in a live block: the nearest mark before it is one's start, and it
@@ -380,7 +422,7 @@ char const* region<Index, Places>::broken_invariant() const noexcept {
         std::size_t const next = is_live ? block_end(g) : g + memory().size_at(index(g));
         if (next <= g || next > top())
             return "a block ends before it starts, or in top";
-        if (is_live ? !is_whole_block(g, next - g) : before_free || !starts_block(g))
+        if (is_live ? !is_whole_block(g, next - g) : before_free || !starts_free(g))
             return is_live ? "a live block has marks within" : "two free blocks are neighbours";
         if (!is_live && indexed-- == 0)
             return "a free block is not in the index";

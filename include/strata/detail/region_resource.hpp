@@ -103,14 +103,14 @@ class region_resource : public resource {
         return p != nullptr ? p : served_.allocate(bytes, alignment);
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) final {
-        if (p == nullptr)
-            return;
-        if (auto const wrong = region_resource::do_try_deallocate(p, bytes, alignment)) [[unlikely]]
-            report(*wrong, p, bytes, alignment);
+        if (!region_.deallocate(p, bytes, alignment)) [[unlikely]]
+            deallocate_elsewhere(p, bytes, alignment);
     }
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
                                                  std::size_t alignment) final {
-        return region_.holds(p) ? region_.deallocate(p, bytes, alignment)
+        if (region_.deallocate(p, bytes, alignment))
+            return std::nullopt;
+        return region_.holds(p) ? region_.diagnose(p, bytes, alignment)
                                 : served_.deallocate(p, bytes, alignment);
     }
     [[nodiscard]] std::optional<misuse_kind> do_diagnose(void const* p, std::size_t bytes,
@@ -154,6 +154,12 @@ class region_resource : public resource {
             std::fprintf(stderr, "strata: %s %p: %s\n", name(), static_cast<void const*>(this),
                          broken);
         return broken == nullptr && served_.check_invariants();
+    }
+    // What is no live block of the region: upstream's, null, or wrong. Kept apart, so that deallocate
+    // saves no registers for it.
+    [[gnu::noinline]] void deallocate_elsewhere(void* p, std::size_t bytes, std::size_t alignment) {
+        if (auto const wrong = try_deallocate(p, bytes, alignment))
+            report(*wrong, p, bytes, alignment);
     }
     [[nodiscard]] std::pmr::memory_resource* do_upstream_resource() const final {
         return served_.upstream();
