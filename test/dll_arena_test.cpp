@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <list>
 #include <memory>
@@ -113,28 +114,46 @@ BOOST_AUTO_TEST_CASE(live_chunks_cost_bits_and_nothing_else) {
 
 BOOST_AUTO_TEST_CASE(every_size_fits_or_goes_upstream) {
     auto const arena = std::make_unique<dll_arena_resource>();
-    for (std::size_t bytes = 0; bytes <= 65537; bytes += bytes < 2000 || bytes > 65000 ? 1 : 61) {
+    for (std::size_t bytes = 0; bytes <= 65537; ++bytes) {
         void* const p = arena->allocate(bytes, 8);
         BOOST_REQUIRE(arena->owns(p) == (bytes <= 65536));
-        BOOST_REQUIRE(arena->good_size(bytes, 8) >= bytes);
+        BOOST_REQUIRE(arena->stats().live_bytes == arena->good_size(bytes, 8));
+        BOOST_REQUIRE(arena->good_size(bytes, 8) - bytes < 8u + (bytes == 0 ? 1u : 0u));
         arena->deallocate(p, bytes, 8);
+        BOOST_REQUIRE(is_one_free_block(*arena));
     }
-    BOOST_TEST(is_one_free_block(*arena));
 }
 
+// Wherever the arena itself lies: a place that is so aligned is found where there is one.
 BOOST_AUTO_TEST_CASE(every_alignment_is_kept_inside_the_arena) {
+    auto const arena = std::make_unique<dll_arena_resource>();
+    void const* const base = arena->image().places.base();
+    for (std::size_t alignment = 1; alignment <= 131072; alignment *= 2) {
+        std::size_t const gap = (0 - strata::detail::address_of(base)) & (alignment - 1);
+        for (std::size_t bytes : {std::size_t{0}, std::size_t{1}, alignment - 1, alignment,
+                                  alignment + 1, alignment * 3 / 2, 65536 - gap, 65537 - gap}) {
+            if (bytes > 70000)
+                continue;
+            void* const p = arena->allocate(bytes, alignment);
+            bool const fits = gap + arena->good_size(bytes, alignment) <= 65536;
+            BOOST_REQUIRE(arena->owns(p) == fits);
+            BOOST_REQUIRE(strata::detail::is_aligned(p, alignment));
+            BOOST_REQUIRE(arena->check_invariants());
+            arena->deallocate(p, bytes, alignment);
+            BOOST_REQUIRE(is_one_free_block(*arena));
+        }
+    }
+}
+
+BOOST_AUTO_TEST_CASE(over_aligned_blocks_leave_both_ends_free) {
     auto const arena = std::make_unique<dll_arena_resource>();
     std::vector<std::pair<void*, std::size_t>> blocks;
     for (std::size_t alignment = 1; alignment <= 4096; alignment *= 2) {
-        for (std::size_t bytes : {1u, 24u, 100u}) {
-            void* const p = arena->allocate(bytes, alignment);
-            BOOST_TEST(arena->owns(p));
-            BOOST_TEST(strata::detail::is_aligned(p, alignment));
-            arena->deallocate(p, bytes, alignment);
-        }
         blocks.emplace_back(arena->allocate(40, alignment), alignment);
+        BOOST_TEST(arena->owns(blocks.back().first));
         BOOST_TEST(arena->check_invariants());
     }
+    BOOST_TEST(arena->stats().live_bytes == 13u * 40u);
     for (auto const& [p, alignment] : blocks)
         arena->deallocate(p, 40, alignment);
     BOOST_TEST(is_one_free_block(*arena));
@@ -155,24 +174,56 @@ BOOST_AUTO_TEST_CASE(neighbours_coalesce_in_every_order) {
     } while (std::next_permutation(order.begin(), order.end()));
 }
 
-// Each block is carved at each place of a small arena, with each neighbourhood: free or live.
-BOOST_AUTO_TEST_CASE(small_arenas_of_narrow_indices_are_exhausted) {
-    basic_dll_arena_resource<64, std::uint8_t> arena{std::pmr::null_memory_resource()};
+// All ways to cut ten granules into blocks, and of each all ways to free some of them: every request
+// that one free block can hold is served, no other is; then all is freed.
+BOOST_AUTO_TEST_CASE(every_state_of_a_small_arena_serves_what_fits) {
+    constexpr unsigned n = 10;
+    basic_dll_arena_resource<n * 4, std::uint8_t> arena{std::pmr::null_memory_resource()};
     BOOST_TEST(arena.granule_bytes == 4u);
-    for (unsigned cuts = 0; cuts < 1u << 15; cuts += 7) { // a 1 ends a block
-        std::vector<std::pair<void*, std::size_t>> blocks;
-        for (unsigned at = 0, bytes = 4; at < 16; ++at, bytes += 4) {
-            if (at < 15 && (cuts >> at & 1) == 0)
-                continue;
-            blocks.emplace_back(arena.allocate(bytes, 4), bytes);
-            bytes = 0;
+    std::array<std::pair<void*, std::size_t>, n> blocks{};
+    for (unsigned cuts = 0; cuts < 1u << (n - 1); ++cuts) { // a 1 ends a block
+        std::size_t const count = static_cast<std::size_t>(std::popcount(cuts)) + 1;
+        for (unsigned freed = 0; freed < 1u << count; ++freed) {
+            std::size_t i = 0;
+            for (unsigned at = 0, bytes = 4; at < n; ++at, bytes += 4) {
+                if (at < n - 1 && (cuts >> at & 1) == 0)
+                    continue;
+                blocks[i++] = {arena.allocate(bytes, 4), bytes};
+                bytes = 0;
+            }
+            std::size_t run = 0;
+            std::size_t longest = 0;
+            for (i = 0; i < count; ++i) {
+                run = (freed >> i & 1) != 0 ? run + blocks[i].second : 0;
+                longest = std::max(longest, run);
+                if ((freed >> i & 1) != 0)
+                    arena.deallocate(blocks[i].first, blocks[i].second, 4);
+            }
+            BOOST_REQUIRE(arena.check_invariants());
+            BOOST_REQUIRE(arena.stats().largest_free_bytes == longest);
+            if (longest != 0)
+                arena.deallocate(arena.allocate(longest, 4), longest, 4);
+            BOOST_REQUIRE_THROW(static_cast<void>(arena.allocate(longest + 1, 4)), std::bad_alloc);
+            for (i = count; i-- > 0;)
+                if ((freed >> i & 1) == 0)
+                    arena.deallocate(blocks[i].first, blocks[i].second, 4);
+            BOOST_REQUIRE(is_one_free_block(arena));
         }
-        BOOST_REQUIRE(arena.stats().free_bytes == 0u);
-        for (std::size_t i = 0; i < blocks.size(); i += 2)
-            arena.deallocate(blocks[i].first, blocks[i].second, 4);
-        BOOST_REQUIRE(arena.check_invariants());
-        for (std::size_t i = 1; i < blocks.size(); i += 2)
-            arena.deallocate(blocks[i].first, blocks[i].second, 4);
+    }
+}
+
+// 254 granules are the most that an index of 8 bits counts.
+BOOST_AUTO_TEST_CASE(the_narrowest_index_serves_its_largest_arena) {
+    basic_dll_arena_resource<254 * 4, std::uint8_t> arena{std::pmr::null_memory_resource()};
+    std::array<void*, 254> blocks{};
+    for (std::size_t size = 1; size <= blocks.size(); ++size) { // in granules
+        std::size_t const count = blocks.size() / size;
+        for (std::size_t i = 0; i < count; ++i)
+            blocks[i] = arena.allocate(4 * size, 4);
+        BOOST_REQUIRE(arena.stats().free_bytes == arena.capacity_bytes() - 4 * size * count);
+        for (std::size_t odd : {1u, 0u})
+            for (std::size_t i = odd; i < count; i += 2)
+                arena.deallocate(blocks[i], 4 * size, 4);
         BOOST_REQUIRE(is_one_free_block(arena));
     }
 }
@@ -217,18 +268,17 @@ BOOST_AUTO_TEST_CASE(an_image_is_an_arena_wherever_it_is_copied) {
     std::memcpy(static_cast<void*>(copy.get()), &arena->image(), sizeof(image));
     arena->release();
     BOOST_TEST((copy->broken_invariant() == nullptr));
-    std::ptrdiff_t const moved = reinterpret_cast<std::byte*>(copy.get()) -
-                                 reinterpret_cast<std::byte const*>(&arena->image());
-    for (auto const& [p, bytes] : live) {
-        std::byte const* const there = p + moved;
-        BOOST_REQUIRE(std::all_of(there, there + bytes,
-                                  [&](std::byte b) { return b == std::byte(bytes % 251); }));
-    }
+    auto const there = [&](std::byte const* p) {
+        return copy->places.base() + (p - arena->image().places.base());
+    };
+    for (auto const& one : live)
+        BOOST_REQUIRE(std::all_of(there(one.first), there(one.first) + one.second,
+                                  [&](std::byte b) { return b == std::byte(one.second % 251); }));
     std::vector<void*> more;
     for (int i = 0; i < 50; ++i)
         more.push_back(copy->allocate(80, 16));
     for (auto const& [p, bytes] : live)
-        BOOST_REQUIRE(copy->deallocate(p + moved, bytes, 8));
+        BOOST_REQUIRE(copy->deallocate(there(p), bytes, 8));
     for (void* p : more)
         BOOST_REQUIRE(copy->deallocate(p, 80, 16));
     BOOST_TEST((copy->broken_invariant() == nullptr));
@@ -238,22 +288,69 @@ BOOST_AUTO_TEST_CASE(an_image_is_an_arena_wherever_it_is_copied) {
     BOOST_TEST(is_one_free_block(*arena));
 }
 
-// A request for which only a chunk of its own bin is large enough finds it, behind others.
-BOOST_AUTO_TEST_CASE(a_nearly_full_arena_is_searched_further) {
+// As many chunks of one bin as 64 KiB have room for, and only the one behind all others will do.
+BOOST_AUTO_TEST_CASE(a_full_arena_is_searched_to_the_end) {
     dll_arena_resource arena{std::pmr::null_memory_resource()};
     void* const large = arena.allocate(8 * 71, 8);
     std::vector<void*> holes;
-    std::vector<void*> fences{arena.allocate(8, 8)};
-    for (int i = 0; i < 30; ++i) {
-        holes.push_back(arena.allocate(8 * 65, 8));
-        fences.push_back(arena.allocate(8, 8));
+    static_cast<void>(arena.allocate(8, 8));
+    while (arena.stats().largest_free_bytes >= 8 * 65) {
+        holes.push_back(arena.allocate(8 * 64, 8));
+        static_cast<void>(arena.allocate(8, 8));
     }
-    void* const rest = arena.allocate(arena.stats().largest_free_bytes, 8);
+    static_cast<void>(arena.allocate(arena.stats().largest_free_bytes, 8));
     arena.deallocate(large, 8 * 71, 8);
     for (void* p : holes)
-        arena.deallocate(p, 8 * 65, 8);
+        arena.deallocate(p, 8 * 64, 8);
+    BOOST_TEST(holes.size() == 124u);
+    BOOST_TEST(arena.stats().free_blocks == 125u);
+    BOOST_TEST(arena.stats().largest_free_bytes == 8u * 71u);
     BOOST_TEST(arena.allocate(8 * 70, 8) == large);
-    BOOST_TEST(arena.owns(rest));
+}
+
+// 32-bit indices: where more chunks of one bin are tried than is allowed, what the statistics name
+// as the largest request is one that is served.
+BOOST_AUTO_TEST_CASE(the_largest_free_block_is_one_that_can_be_had) {
+    using wide = basic_dll_arena_resource<std::size_t{1} << 20, std::uint32_t>;
+    auto const arena = std::make_unique<wide>(std::pmr::null_memory_resource());
+    std::vector<std::pair<void*, std::size_t>> blocks;
+    for (std::size_t i = 0; i < 500; ++i) { // the largest first, so that they are last in the list
+        std::size_t const bytes = 16 * (i < 100 ? 71u : 64 + i % 4);
+        blocks.emplace_back(arena->allocate(bytes), bytes);
+        static_cast<void>(arena->allocate(16));
+    }
+    static_cast<void>(arena->allocate(arena->stats().largest_free_bytes));
+    for (auto const& [p, bytes] : blocks)
+        arena->deallocate(p, bytes);
+    BOOST_TEST(arena->stats().free_blocks == 500u);
+    while (arena->stats().largest_free_bytes != 0)
+        static_cast<void>(arena->allocate(arena->stats().largest_free_bytes, 16));
+    BOOST_TEST(arena->stats().free_bytes == 0u);
+}
+
+// A hundred chunks are large enough, but only one, at the end of their list, lies right.
+BOOST_AUTO_TEST_CASE(an_aligned_request_finds_the_one_place_that_is_aligned) {
+    auto const arena = std::make_unique<dll_arena_resource>(std::pmr::null_memory_resource());
+    for (std::size_t alignment : {16u, 64u, 256u}) {
+        std::vector<std::byte*> granules(8192);
+        for (std::byte*& p : granules)
+            p = static_cast<std::byte*>(arena->allocate(8, 8));
+        auto const free_three = [&](std::size_t first) {
+            for (std::size_t i = 0; i < 3; ++i)
+                arena->deallocate(granules[first + i], 8, 8);
+        };
+        std::size_t const step = std::max<std::size_t>(alignment / 8, 4);
+        std::size_t const aligned =
+            ((0 - strata::detail::address_of(granules[0])) & (alignment - 1)) / 8;
+        free_three(aligned + 110 * step);
+        for (std::size_t i = 0; i < 100; ++i)
+            free_three(aligned + i * step + 1);
+        BOOST_TEST(arena->stats().free_blocks == 101u);
+        BOOST_TEST(arena->allocate(24, alignment) == granules[aligned + 110 * step]);
+        BOOST_CHECK_THROW(static_cast<void>(arena->allocate(24, alignment)), std::bad_alloc);
+        BOOST_TEST(arena->check_invariants());
+        arena->release();
+    }
 }
 
 BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {

@@ -14,12 +14,23 @@
 //
 // All state is indices and bits, no pointers: an image of the arena, copied elsewhere, is an arena.
 // All zero is an empty arena: a static one is ready before any constructor has run, and touches
-// neither heap nor upstream until it is full.
+// neither heap nor upstream until it is full. It lies in .data, for its vtable pointer is not zero;
+// one of Bytes = 0 over static memory keeps that in .bss.
+//
+// A request goes upstream only when no chunk can hold it: exactly so in an arena of 64 KiB, up to
+// the granule's alignment. Elsewhere the last resort, which looks at chunks that may be too small or
+// lie askew, ends after 128 of them.
 //
 // Cost: allocate and deallocate O(1), and 1/64 step for each granule freed. 1/32 of the memory for
 // bits, 0.3 KiB for heads. Granules of 4 index widths: 16-bit indices reach 512 KiB, 32-bit ones
 // 64 GiB in granules of 16 bytes. The default alignment of allocate(), 16, is twice the default
 // granule: containers ask for what their elements need, and fit more tightly.
+//
+// Measured on 64 KiB: requests that go upstream when more is asked for than there is, in granules of
+// 8 bytes, of 16, and of 8 with one list instead of bins (first fit). Below it, time of a pair
+//   1900 live of 8 to 64 bytes          9.7 %   14.5 %   18.5 %
+//   520 live of 8 to 512 bytes          2.7 %    3.2 %    9.3 %
+//   1000 live of 8 to 64, all find room 23 ns    20 ns    34 ns      3000 of 8 to 24: 20, 21, 158 ns
 //
 // Source: the lists, Masmano et al., "TLSF", 2004; indices and the 64 KiB, the documented allocator.
 

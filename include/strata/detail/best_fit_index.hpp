@@ -58,7 +58,10 @@ class best_fit_index {
     }
 
     /// What find() misses: nothing.
-    [[nodiscard]] static granule find_elsewhere(memory, granule) noexcept { return 0; }
+    template <class Fits>
+    [[nodiscard]] static granule find_elsewhere(memory, granule, Fits const&) noexcept {
+        return 0;
+    }
 
     [[nodiscard]] granule largest(memory m) const noexcept; ///< size of the largest block; 0: none
 

@@ -13,9 +13,10 @@
 //
 // A block of the request's own bin may be too small, all those of later bins are large enough. So
 // some of its own bin are tried, then the first later bin that is not empty; only when nothing else
-// is left (find_elsewhere), more of its own bin. Cost: O(1).
+// is left (find_elsewhere), more of its own bin, or of all for one that lies right. Cost: O(1).
 // Source: Masmano et al., "TLSF: a new dynamic memory allocator for real-time systems", 2004.
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 
@@ -43,25 +44,40 @@ class good_fit_index {
             std::size_t const bin = lists_.first_from(own);
             return bin == bins ? granule{0} : lists_.head(bin);
         }
-        if (granule const g = first_of(m, own, size, few); g != 0)
-            return g;
+        granule g = lists_.head(own);
+        for (int tries = few; g != 0 && tries != 0; --tries, g = m.get(g, lists::word_next))
+            if (m.size_at(g) >= size)
+                return g;
         std::size_t const bin = own + 1 < bins ? lists_.first_from(own + 1) : bins;
         return bin == bins ? granule{0} : lists_.head(bin);
     }
 
-    /// Returns: what find() missed in the request's own bin; 0: none found.
-    [[nodiscard, gnu::noinline]] granule find_elsewhere(memory m, granule size) const noexcept {
-        std::size_t const own = bin_of(size);
-        return own < exact_bins ? granule{0} : first_of(m, own, size, many);
+    /// The last resort. Returns: a block that `fits`, from the bin of `size` on; 0: none found.
+    template <class Fits>
+    [[nodiscard, gnu::noinline]] granule find_elsewhere(memory m, granule size,
+                                                        Fits const& fits) const noexcept {
+        int tries = many;
+        for (std::size_t bin = bin_of(size); bin < bins; ++bin) {
+            bin = lists_.first_from(bin);
+            for (granule g = bin == bins ? granule{0} : lists_.head(bin); g != 0;
+                 g = m.get(g, lists::word_next)) {
+                if (fits(g))
+                    return g;
+                if (--tries == 0)
+                    return 0;
+            }
+        }
+        return 0;
     }
 
-    /// Returns: the size of the largest block; 0: none. Complexity: O(blocks of the last bin).
+    /// Returns: the most granules that can be asked for in one block; 0: none.
     [[nodiscard]] granule largest(memory m) const noexcept {
         std::size_t const bin = lists_.last();
         granule most = 0;
-        for (granule g = bin == bins ? granule{0} : lists_.head(bin); g != 0;
+        int tries = many; // as many as find_elsewhere makes
+        for (granule g = bin == bins ? granule{0} : lists_.head(bin); g != 0 && tries-- != 0;
              g = m.get(g, lists::word_next))
-            most = m.size_at(g) > most ? m.size_at(g) : most;
+            most = std::max(most, m.size_at(g));
         return most;
     }
 
@@ -86,8 +102,10 @@ class good_fit_index {
     static constexpr std::size_t octave_bins = 8;
     static constexpr std::size_t octaves = sizeof(Granule) == 1 ? 2 : 8 * sizeof(Granule) - 6;
     static constexpr std::size_t bins = exact_bins + octaves * octave_bins;
-    static constexpr int few = 8;   // an arena that is not full finds one among them, or in top
-    static constexpr int many = 64; // bounds an operation of an arena that is nearly full
+    static constexpr int few = 8; // an arena that is not full finds one among them, or in top
+    // Bounds an operation of an arena that is nearly full. 8192 granules cannot hold more blocks of
+    // 64 and more with a live one between each two (126): there the last resort misses nothing.
+    static constexpr int many = 128;
 
     using lists = binned_lists<granule, bins>;
 
@@ -98,14 +116,6 @@ class good_fit_index {
         auto const width = static_cast<std::size_t>(std::bit_width(size));
         return exact_bins + (width - 7) * octave_bins +
                (static_cast<std::size_t>(size) >> (width - 4)) % octave_bins;
-    }
-
-    [[nodiscard]] granule first_of(memory m, std::size_t bin, granule size,
-                                   int tries) const noexcept {
-        granule g = lists_.head(bin);
-        while (g != 0 && m.size_at(g) < size)
-            g = --tries == 0 ? granule{0} : m.get(g, lists::word_next);
-        return g;
     }
 
     lists lists_{};

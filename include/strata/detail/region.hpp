@@ -185,18 +185,26 @@ class region {
         std::size_t const g = index_.find(memory(), index(size));
         if (top_size() >= size && (g == 0 || top_size() < memory().size_at(index(g))))
             return top();
-        return g != 0 ? g : index_.find_elsewhere(memory(), index(size));
+        return g != 0 ? g : index_.find_elsewhere(memory(), index(size), [&](granule other) {
+            return memory().size_at(other) >= size;
+        });
     }
 
-    // Returns: the block `fitting`, where it happens to have room for an aligned block; else one
-    // that has it wherever it lies; 0: none.
-    [[nodiscard]] std::size_t smallest_aligned(std::size_t fitting, std::size_t size,
+    // Returns: the smallest, where it happens to have room for an aligned block; else one that has it
+    // wherever it lies; else any that has it; 0: none.
+    [[nodiscard]] std::size_t smallest_aligned(std::size_t size,
                                                std::size_t alignment) const noexcept {
         if (!is_power_of_two(alignment) || alignment > max_request_bytes)
             return 0;
-        if (size + gap_before(fitting, alignment) <= free_size_at(fitting))
+        auto const fits = [&](std::size_t g) {
+            return size + gap_before(g, alignment) <= free_size_at(g);
+        };
+        std::size_t const fitting = smallest(size);
+        if (fitting == 0 || fits(fitting))
             return fitting;
-        return smallest(size + alignment / granule_bytes - 1);
+        if (std::size_t const g = smallest(size + alignment / granule_bytes - 1); g != 0)
+            return g;
+        return fits(top()) ? top() : index_.find_elsewhere(memory(), index(size), fits);
     }
 
     // Returns: granules from g to the next that is so aligned.
@@ -222,9 +230,7 @@ class region {
     // Of a block that is better aligned than granules are, what lies before it stays free, too.
     [[gnu::noinline]] void* allocate_aligned(std::size_t bytes, std::size_t alignment) noexcept {
         std::size_t const size = granules_for(bytes);
-        std::size_t const fitting = smallest(size);
-        std::size_t const g =
-            fitting != 0 ? smallest_aligned(fitting, size, alignment) : std::size_t{0};
+        std::size_t const g = smallest_aligned(size, alignment);
         if (g == 0)
             return nullptr;
         std::size_t const gap = gap_before(g, alignment);
