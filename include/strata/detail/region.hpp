@@ -70,8 +70,9 @@ class region {
     }
 
     /// Returns: a block, or null where none fits or the alignment is no power of two.
-    /// Complexity: that of Index::find, insert and remove.
-    void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
+    /// Complexity: that of Index::find, insert and remove. Inlined by force, as deallocate is: 5 % of
+    /// the time, which went into saving the same registers twice.
+    [[gnu::always_inline]] void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
         if (alignment > granule_bytes) [[unlikely]]
             return allocate_aligned(bytes, alignment);
         std::size_t const size = granules_for(bytes);
@@ -85,7 +86,8 @@ class region {
     /// Frees the block, where these arguments name a live block of the region. Returns: whether they
     /// did; nothing has changed where not. Any p may be passed.
     /// Complexity: as allocate, and O(bytes / 64 granules) to see that no block lies within.
-    bool deallocate(void const* p, std::size_t bytes, std::size_t alignment) noexcept {
+    [[gnu::always_inline]] bool deallocate(void const* p, std::size_t bytes,
+                                           std::size_t alignment) noexcept {
         std::size_t const first = granule_of(p);
         std::size_t const behind = first + granules_for(bytes);
         if (!holds(p) || !aligned_to(p, alignment) || behind > top()) [[unlikely]]
@@ -277,7 +279,7 @@ class region {
     //   │ free │ first … │ live    the end mark moves    │ free          │ live
     //   │ live │ first … │ free    it stays              │ live │ free
     //   │ live │ first … │ top     there is none         │ live │ top
-    void give(std::size_t first, std::size_t behind, sides const& open) noexcept {
+    [[gnu::always_inline]] void give(std::size_t first, std::size_t behind, sides open) noexcept {
         std::size_t end = behind;
         if (!open.behind) {
             flip_end(behind - 1);
