@@ -289,7 +289,7 @@ BOOST_AUTO_TEST_CASE(an_image_is_an_arena_wherever_it_is_copied) {
 }
 
 // As many chunks of one bin as 64 KiB have room for, and only the one behind all others will do.
-BOOST_AUTO_TEST_CASE(a_full_arena_is_searched_to_the_end) {
+BOOST_AUTO_TEST_CASE(a_nearly_full_arena_is_searched_further) {
     dll_arena_resource arena{std::pmr::null_memory_resource()};
     void* const large = arena.allocate(8 * 71, 8);
     std::vector<void*> holes;
@@ -326,6 +326,24 @@ BOOST_AUTO_TEST_CASE(the_largest_free_block_is_one_that_can_be_had) {
     while (arena->stats().largest_free_bytes != 0)
         static_cast<void>(arena->allocate(arena->stats().largest_free_bytes, 16));
     BOOST_TEST(arena->stats().free_bytes == 0u);
+}
+
+// More chunks of the request's own bin are too small than are tried.
+BOOST_AUTO_TEST_CASE(a_later_bin_serves_whatever_is_too_small) {
+    using wide = basic_dll_arena_resource<std::size_t{1} << 20, std::uint32_t>;
+    auto const arena = std::make_unique<wide>(std::pmr::null_memory_resource());
+    void* const large = arena->allocate(std::size_t{16} * 500);
+    static_cast<void>(arena->allocate(16));
+    std::vector<void*> small;
+    for (int i = 0; i < 300; ++i) {
+        small.push_back(arena->allocate(std::size_t{16} * 64));
+        static_cast<void>(arena->allocate(16));
+    }
+    static_cast<void>(arena->allocate(arena->stats().largest_free_bytes));
+    arena->deallocate(large, std::size_t{16} * 500);
+    for (void* p : small)
+        arena->deallocate(p, std::size_t{16} * 64);
+    BOOST_TEST(arena->allocate(std::size_t{16} * 70) == large);
 }
 
 // A hundred chunks are large enough, but only one, at the end of their list, lies right.
@@ -376,6 +394,8 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
         expect(p + offset, 8, misuse_kind::misaligned_pointer);
     for (std::size_t bytes : {8u, 96u, 105u, 112u, 304u, 408u, 100000u})
         expect(p, bytes, misuse_kind::size_mismatch);
+    BOOST_TEST((arena.try_deallocate(r, 100, 64) == misuse_kind::alignment_mismatch));
+    BOOST_TEST((arena.stats() == before));
     expect(&arena, 100, misuse_kind::foreign_pointer);
     int a_local = 0;
     expect(&a_local, 4, misuse_kind::foreign_pointer);
@@ -414,6 +434,11 @@ BOOST_AUTO_TEST_CASE(random_operations_agree_with_a_model) {
         if (step % 16 == 0) {
             auto const s = arena->stats();
             BOOST_REQUIRE(s.live_blocks == live.size());
+            std::size_t requested = 0;
+            for (block const& b : live)
+                requested += b.bytes;
+            BOOST_REQUIRE(s.requested_bytes >= requested); // upstream is asked for at least 1
+            BOOST_REQUIRE(s.requested_bytes <= requested + s.upstream_live_blocks);
             BOOST_REQUIRE(s.footprint_bytes - sizeof(dll_arena_resource::places_type) ==
                           upstream.live_bytes());
         }
