@@ -35,7 +35,7 @@ enum class slab_state : std::uint8_t {
     full,    ///< in no list
 };
 
-struct alignas(64) slab {
+struct alignas(16) slab {
     std::byte* begin;
     std::uint64_t* word;   ///< the current word of bits
     std::byte* word_begin; ///< the address that its bit 0 stands for
