@@ -168,7 +168,7 @@ slab* slab_source::replenish(std::size_t slab_bytes) {
 
 // Lays a chunk out: slabs from its base, records and the chunk itself at its end.
 chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_bytes) {
-    std::size_t const record_bytes = sizeof(slab) + slab::bits_bytes(slab_bytes);
+    std::size_t const record_bytes = align_up(sizeof(slab) + slab::bits_bytes(slab_bytes), 64);
     std::size_t const most_slabs = bytes / slab_bytes;
     std::size_t const kept = align_up(sizeof(chunk) + most_slabs * record_bytes, 64);
     std::size_t const area = bytes - kept;

@@ -18,7 +18,7 @@
 //   I2  an address belongs to the slab that the slab source finds for it, or to the served blocks,
 //       or to nobody. A pointer is read only after it was found to be a live block.
 //
-// Cost: allocate and deallocate O(1); overhead 1/64 of a slab for bits and 128 bytes for its record;
+// Cost: allocate and deallocate O(1); overhead 1/64 of a slab for bits and up to 128 bytes for its record;
 // upstream calls: one a chunk. Choose it for many blocks of mixed small sizes; for one size and a
 // hard bound fixed_block_resource is leaner, for a fixed region best_fit_resource packs tighter.
 //

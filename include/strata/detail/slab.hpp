@@ -35,7 +35,7 @@ enum class slab_state : std::uint8_t {
     full,    ///< in no list
 };
 
-struct alignas(16) slab {
+struct slab {
     std::byte* begin;
     std::uint64_t* word;   ///< the current word of bits
     std::byte* word_begin; ///< the address that its bit 0 stands for
@@ -117,7 +117,7 @@ struct alignas(16) slab {
         return std::rotr(offset_between(begin, p), shift);
     }
 };
-static_assert(sizeof(slab) == 128, "a cache line to hand out and take back, and one for the rest");
+static_assert(sizeof(slab) % alignof(std::uint64_t) == 0, "its bits follow it");
 
 /// A doubly linked list of slabs through their own links: O(1) to leave from the middle.
 class slab_list {
