@@ -9,6 +9,9 @@
 //   index    free blocks by size: exactly the smallest that is large enough
 //   served   what did not fit, passed upstream one by one
 //
+// For an alignment above 16 the smallest free block is taken if it happens to lie right, else the
+// smallest that has room wherever it lies.
+//
 // How blocks are carved, checked and merged stands in detail/region.hpp, how the smallest is found
 // in detail/best_fit_index.hpp. Live blocks have no header.
 //
