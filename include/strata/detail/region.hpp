@@ -301,21 +301,23 @@ class region {
     // --- check ---
 
     // Returns: whether a live block starts at `first`, and no other block starts or ends before
-    // `behind`.
+    // `behind`. Reads all marks before it answers, several at a time: a wrong size is rare.
     [[nodiscard]] bool is_marked_as_one(std::size_t first, std::size_t behind) const noexcept {
         if (!live(first))
             return false;
-        std::size_t i = first / 64;
-        granule_bits pair = places.bits()[i];
-        pair.live ^= std::uint64_t{1} << first % 64;
-        std::uint64_t marks = (pair.live | pair.end) >> first % 64 << first % 64;
-        while (i != (behind - 1) / 64) {
-            if (marks != 0)
-                return false;
-            pair = places.bits()[++i];
-            marks = pair.live | pair.end;
-        }
-        return marks << (63 - (behind - 1) % 64) == 0;
+        granule_bits const* const bits = places.bits();
+        std::size_t const low = first / 64;
+        std::size_t const high = (behind - 1) / 64;
+        std::uint64_t const own = std::uint64_t{1} << first % 64;
+        std::uint64_t const not_before = 0 - own;
+        std::uint64_t const not_behind = ~std::uint64_t{0} >> (63 - (behind - 1) % 64);
+        std::uint64_t const at_low = ((bits[low].live ^ own) | bits[low].end) & not_before;
+        if (low == high)
+            return (at_low & not_behind) == 0;
+        std::uint64_t marks = at_low | ((bits[high].live | bits[high].end) & not_behind);
+        for (std::size_t i = low + 1; i != high; ++i)
+            marks |= bits[i].live | bits[i].end;
+        return marks == 0;
     }
 
     // Returns: whether a free block starts at g, where no live one does. What stands there may be a
