@@ -72,7 +72,7 @@ class best_fit_index {
         for (std::size_t bin = 0; bin < bins; ++bin) {
             sound = lists_.is_marked_rightly(bin) && sound;
             if (lists_.head(bin) != 0)
-                sound = check_below(m, lists_.head(bin), bin, f) && sound;
+                sound = check_below(m, lists_.head(bin), bin, 0, 0, f) && sound;
         }
         return sound;
     }
@@ -104,9 +104,12 @@ class best_fit_index {
     [[nodiscard]] static granule smallest_below(memory m, granule g, granule size,
                                                 granule best) noexcept;
 
+    // `way`: the open size bits, `depth` of them, that lead to g.
     template <class Visitor>
-    bool check_below(memory m, granule g, std::size_t bin, Visitor const& f) const {
-        bool sound = m.get(g, word_prev) == 0;
+    bool check_below(memory m, granule g, std::size_t bin, granule way, int depth,
+                     Visitor const& f) const {
+        std::uint64_t const astray = open_bits(m.size_at(g)) ^ way;
+        bool sound = m.get(g, word_prev) == 0 && (bin < exact_sizes || astray << depth >> 32 == 0);
         for (granule b = g, before = 0; b != 0; before = b, b = m.get(b, word_next)) {
             sound = sound && bin_of(m.size_at(b)) == bin && m.size_at(b) == m.size_at(g) &&
                     m.get(b, word_prev) == before;
@@ -114,7 +117,8 @@ class best_fit_index {
         }
         for (granule side = 0; bin >= exact_sizes && side < 2; ++side)
             if (granule const c = child(m, g, side); c != 0)
-                sound = m.get(c, word_parent) == g && check_below(m, c, bin, f) && sound;
+                sound = m.get(c, word_parent) == g &&
+                        check_below(m, c, bin, way | side << (31 - depth), depth + 1, f) && sound;
         return sound;
     }
 
