@@ -46,12 +46,12 @@ class best_fit_resource final
 
     /// A region of `bytes` bytes from upstream, so that it can hold one block of that size; the bits
     /// come on top.
-    /// Throws: invalid_argument where bytes is 0 or above 64 GiB, what upstream throws.
+    /// Throws: invalid_argument where bytes is 0 or above 64 GiB - 2 KiB, what upstream throws.
     /// Complexity: 1 upstream call; O(bytes / 64) to clear the bits.
     explicit best_fit_resource(std::size_t bytes, std::pmr::memory_resource* upstream = nullptr);
 
     /// A region in `buffer`, which may have any alignment, holds the bits too, and must outlive the
-    /// resource. Of a buffer above 64 GiB the rest is not used.
+    /// resource. What a buffer has above 64 GiB of blocks is not used.
     /// Throws: invalid_argument where the buffer is too small to hold a block.
     best_fit_resource(void* buffer, std::size_t bytes,
                       std::pmr::memory_resource* upstream = nullptr);
