@@ -51,6 +51,8 @@ void* my_realloc(void* p, std::size_t bytes) {
     try {
         void* const block =
             region.reallocate(block_of(p), header_bytes + bytes_of(p), header_bytes + bytes);
+        if (block == nullptr)
+            return nullptr; // p was no live block; that was reported
         ::new (block) std::size_t{bytes};
         return static_cast<std::byte*>(block) + header_bytes;
     } catch (std::bad_alloc const&) {
