@@ -2,6 +2,8 @@
 // The program's own malloc, over one region: every allocation of every library that it uses comes
 // from 64 MiB of static memory. What does not fit fails, as on a machine of that size.
 #include <array>
+#include <atomic>
+#include <bit>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +14,7 @@
 #include <memory_resource>
 #include <mutex>
 #include <new>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -53,6 +56,9 @@ struct alignas(16) header {
     std::uint32_t alignment;
 };
 
+std::size_t whole_granules(std::size_t bytes) {
+    return (bytes + 15) / 16 * 16;
+}
 std::size_t lead(std::size_t alignment) {
     return alignment > sizeof(header) ? alignment : sizeof(header);
 }
@@ -74,7 +80,7 @@ void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
         errno = ENOMEM;
         return nullptr;
     }
-    std::size_t const total = (lead(alignment) + bytes + 15) / 16 * 16;
+    std::size_t const total = whole_granules(lead(alignment) + bytes);
     std::lock_guard const guard{lock};
     struct scope {
         scope() { inside_malloc = true; }
@@ -92,6 +98,18 @@ void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
         errno = ENOMEM;
         return nullptr;
     }
+}
+
+bool resize_in_place(void* p, std::size_t bytes) noexcept {
+    if (bytes > region_bytes)
+        return false;
+    header* const h = header_of(p);
+    std::size_t const total = whole_granules(lead(h->alignment) + bytes);
+    std::lock_guard const guard{lock};
+    if (!heap.region.try_resize(block_of(p), block_bytes(p), total, h->alignment))
+        return false;
+    h->granules = static_cast<std::uint32_t>(total / 16);
+    return true;
 }
 
 bool in_region(void const* p) {
@@ -126,7 +144,7 @@ void* calloc(std::size_t count, std::size_t bytes) {
 void* realloc(void* p, std::size_t bytes) {
     if (p == nullptr)
         return malloc(bytes);
-    if (bytes <= usable_bytes(p) && bytes >= usable_bytes(p) / 2)
+    if (resize_in_place(p, bytes))
         return p;
     void* const moved = malloc(bytes);
     if (moved == nullptr)
@@ -137,12 +155,18 @@ void* realloc(void* p, std::size_t bytes) {
 }
 
 void* aligned_alloc(std::size_t alignment, std::size_t bytes) {
+    if (!std::has_single_bit(alignment)) {
+        errno = EINVAL;
+        return nullptr;
+    }
     return allocate(bytes, alignment < 16 ? 16 : alignment);
 }
 void* memalign(std::size_t alignment, std::size_t bytes) {
     return aligned_alloc(alignment, bytes);
 }
 int posix_memalign(void** result, std::size_t alignment, std::size_t bytes) {
+    if (!std::has_single_bit(alignment) || alignment < sizeof(void*))
+        return EINVAL;
     void* const p = aligned_alloc(alignment, bytes);
     if (p == nullptr)
         return ENOMEM;
@@ -156,27 +180,57 @@ std::size_t malloc_usable_size(void* p) {
 } // extern "C"
 
 int main() {
-    bool inside = true;
+    std::atomic<bool> inside = true;
     auto const work = [&inside](int seed) {
         std::map<int, std::string> words;
         for (int i = 0; i < 2000; ++i)
             words[(i * seed) % 997] += " another word for this number";
-        inside =
-            inside && in_region(&words.begin()->second) && in_region(words.begin()->second.data());
+        std::ostringstream text;
+        for (auto const& [number, word] : words)
+            text << number << word << '\n';
+        std::string const copy = text.str();
+        for (void const* p : {static_cast<void const*>(&words.begin()->second),
+                              static_cast<void const*>(copy.data())})
+            if (!in_region(p))
+                inside = false;
     };
     std::vector<std::thread> threads;
     for (int seed = 1; seed <= 4; ++seed)
         threads.emplace_back(work, seed);
     for (std::thread& t : threads)
         t.join();
+
     void* const aligned = std::aligned_alloc(4096, 100);
     bool const on_page = reinterpret_cast<std::uintptr_t>(aligned) % 4096 == 0;
     std::free(aligned);
-    void* volatile too_much = std::malloc(region_bytes);
+    void* refused = nullptr;
+    bool const checked = ::posix_memalign(&refused, 24, 100) == EINVAL;
+
+    auto* grown = static_cast<char*>(std::malloc(6));
+    std::strcpy(grown, "hello");
+    for (std::size_t bytes : {1000u, 1000000u, 10u})
+        grown = static_cast<char*>(std::realloc(grown, bytes));
+    bool const kept = std::strcmp(grown, "hello") == 0;
+    std::free(grown);
+
+    // A full region fails as a machine without memory does, and works again when there is some.
+    bool bounded = false;
+    try {
+        std::vector<std::vector<char>> hoard;
+        for (;;)
+            hoard.emplace_back(std::size_t{1} << 20);
+    } catch (std::bad_alloc const&) {
+        bounded = true;
+    }
+    std::vector<char> const large(region_bytes / 2);
+
     lock.lock();
     bool const sound = heap.region.check_invariants();
     lock.unlock();
-    std::cout << "all blocks inside the region: " << inside << ", on a page: " << on_page
-              << ", bounded: " << (too_much == nullptr) << ", sound: " << sound << std::endl;
-    return inside && on_page && too_much == nullptr && sound ? EXIT_SUCCESS : EXIT_FAILURE;
+    std::cout << "all blocks inside the region: " << (inside && in_region(large.data()))
+              << ", on a page: " << on_page << ", arguments checked: " << checked
+              << ", contents kept: " << kept << ", bounded: " << bounded << ", sound: " << sound
+              << std::endl;
+    bool const all = inside && in_region(large.data()) && on_page && checked && kept && bounded;
+    return all && sound ? EXIT_SUCCESS : EXIT_FAILURE;
 }
