@@ -288,6 +288,9 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
     for (std::size_t bytes : {16u, 1000u, 3984u, 4001u, 4112u, 5000u})
         expect(s, bytes, misuse_kind::size_mismatch);  // 4112: s and t
     expect(t + 7000, 8, misuse_kind::foreign_pointer); // the bits, or behind
+    region.deallocate(t, 100, 32);                     // t lies at an odd granule
+    BOOST_TEST((recorder.take().at(0).kind == misuse_kind::alignment_mismatch));
+    BOOST_TEST((region.stats() == before));
     static int a_static = 0;
     expect(&a_static, 4, misuse_kind::foreign_pointer);
     region.deallocate(p, 100);
@@ -296,6 +299,23 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
     region.deallocate(t, 100);
     BOOST_TEST(recorder.take().empty());
     BOOST_TEST(is_one_free_block(region));
+}
+
+// Of a large block each granule's marks are looked at, wherever the words of bits begin.
+BOOST_AUTO_TEST_CASE(a_size_that_reaches_over_a_neighbour_is_found_wherever_it_starts) {
+    constexpr std::size_t all = 300 * 16;
+    best_fit_resource region{8 * kib};
+    for (std::size_t first = 16; first < all; first += 16) {
+        void* const p = region.allocate(first);
+        void* const neighbour = region.allocate(all - first);
+        void* const fence = region.allocate(16);
+        BOOST_REQUIRE((region.try_deallocate(p, all) == misuse_kind::size_mismatch));
+        region.deallocate(neighbour, all - first);
+        BOOST_REQUIRE((region.try_deallocate(p, all) == misuse_kind::size_mismatch));
+        region.deallocate(p, first);
+        region.deallocate(fence, 16);
+        BOOST_REQUIRE(is_one_free_block(region));
+    }
 }
 
 // A size that is wrong is found even where the block's content looks like a free block's size.
