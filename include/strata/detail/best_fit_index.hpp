@@ -108,8 +108,11 @@ class best_fit_index {
     template <class Visitor>
     bool check_below(memory m, granule g, std::size_t bin, granule way, int depth,
                      Visitor const& f) const {
-        std::uint64_t const astray = open_bits(m.size_at(g)) ^ way;
-        bool sound = m.get(g, word_prev) == 0 && (bin < exact_sizes || astray << depth >> 32 == 0);
+        bool sound = m.get(g, word_prev) == 0;
+        if (bin >= exact_sizes) {
+            std::uint64_t const astray = open_bits(m.size_at(g)) ^ way;
+            sound = astray >> (32 - depth) == 0 && sound;
+        }
         for (granule b = g, before = 0; b != 0; before = b, b = m.get(b, word_next)) {
             sound = sound && bin_of(m.size_at(b)) == bin && m.size_at(b) == m.size_at(g) &&
                     m.get(b, word_prev) == before;
