@@ -123,4 +123,20 @@ BOOST_AUTO_TEST_CASE(a_handler_may_throw_and_nothing_has_changed) {
     strata::set_misuse_handler(before);
 }
 
+std::size_t blocks_seen = 0;
+void see(strata::block_info const&) {
+    ++blocks_seen;
+}
+
+BOOST_AUTO_TEST_CASE(a_plain_function_visits_blocks) {
+    strata::segregated_pool_resource pool;
+    pool.visit_blocks(see);
+    BOOST_TEST(blocks_seen == 0u);
+    pool.deallocate(pool.allocate(8), 8);
+    pool.visit_blocks(see);
+    pool.visit_blocks(&see);
+    BOOST_TEST(blocks_seen > 0u);
+    BOOST_TEST(blocks_seen % 2 == 0u);
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -10,7 +11,7 @@ namespace strata::detail {
 template <class Signature>
 class function_ref;
 
-/// A callable held by reference, not owned: how a lambda passes through a virtual function without
+/// A function object or a function, held by reference, not owned: how a lambda passes through a virtual function without
 /// being copied to the heap. Valid for the duration of the call that it is handed to.
 template <class Result, class... Arguments>
 class function_ref<Result(Arguments...)> {
@@ -19,9 +20,9 @@ class function_ref<Result(Arguments...)> {
     requires(!std::same_as<std::remove_cvref_t<Callable>, function_ref>)
         function_ref(Callable&& callable)
     noexcept
-        : object_{const_cast<void*>(static_cast<void const*>(&callable))},
+        : object_{const_cast<void*>(reinterpret_cast<void const*>(std::addressof(callable)))},
           invoke_{[](void* object, Arguments... arguments) -> Result {
-              auto& target = *static_cast<std::remove_reference_t<Callable>*>(object);
+              auto& target = *reinterpret_cast<std::remove_reference_t<Callable>*>(object);
               return target(std::forward<Arguments>(arguments)...);
           }} {}
 
