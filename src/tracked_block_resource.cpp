@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <strata/detail/call_stack.hpp>
+#include <strata/detail/return_upstream.hpp>
 
 namespace strata {
 
@@ -223,7 +224,7 @@ void tracked_block_resource::make_room(std::byte* block, std::size_t bytes, std:
         if (grows && spare_ != nullptr)
             drop_segment();
         frame const f{bytes, alignment};
-        upstream_->deallocate(block - f.alignment, f.bytes, f.alignment);
+        detail::return_upstream(upstream_, block - f.alignment, f.bytes, f.alignment);
         throw;
     }
 }
@@ -300,7 +301,7 @@ void tracked_block_resource::drop_segment() noexcept {
     spare_ = nullptr;
     segment* const s = std::exchange(segments_, segments_->next);
     held_bytes_ -= segment_bytes(s->records);
-    upstream_->deallocate(s, segment_bytes(s->records), alignof(segment));
+    detail::return_upstream(upstream_, s, segment_bytes(s->records), alignof(segment));
 }
 
 // --- deallocate ---
@@ -360,7 +361,7 @@ void tracked_block_resource::give_back(record& r) noexcept {
     frame const f{r.bytes, r.alignment};
     held_bytes_ -= f.bytes;
     r.next = std::exchange(spare_, &r);
-    upstream_->deallocate(r.address - f.alignment, f.bytes, f.alignment);
+    detail::return_upstream(upstream_, r.address - f.alignment, f.bytes, f.alignment);
 }
 
 // Returns: the record of the live block that begins at p; null where there is none.
@@ -419,19 +420,23 @@ bool tracked_block_resource::do_owns(void const* p) const {
     return reserve_.contains(p) || starts_.find(p) || covering(p) != nullptr;
 }
 
-// Reports damaged blocks as deallocate would. Should the handler throw, the rest is as before.
+// Should the handler throw, the rest is as before.
 void tracked_block_resource::do_release() {
-    while (head_ != nullptr) {
-        tracked_block_resource::record const gone = *head_;
-        auto const damage = damage_of(*head_);
-        retire(*head_);
-        if (damage)
-            report(*damage, gone.address, gone.bytes, gone.alignment);
-    }
+    while (head_ != nullptr)
+        release_oldest();
     do_trim();
     peak_live_bytes_ = 0;
     totals_ = {};
     freed_count_ = 0;
+}
+
+// Reports a damaged block as deallocate would, once it is gone.
+void tracked_block_resource::release_oldest() {
+    record const gone = *head_;
+    auto const damage = damage_of(*head_);
+    retire(*head_);
+    if (damage)
+        report(*damage, gone.address, gone.bytes, gone.alignment);
 }
 
 std::size_t tracked_block_resource::do_trim() {
@@ -484,22 +489,22 @@ void tracked_block_resource::walk(tracked_block_visitor f) const {
     }
 }
 
-void tracked_block_resource::report_leaks() const noexcept {
-    auto const report_one = [this](void const* p, std::size_t bytes, std::size_t alignment) {
+// Each is released before the next is looked for: a handler may free what it hears of.
+void tracked_block_resource::report_leaks() noexcept {
+    auto const swallow = [](auto const& call) {
         try {
-            report(misuse_kind::leak, p, bytes, alignment);
+            call();
         } catch (...) { // it has nowhere to go from a destructor
         }
     };
-    record const* r = head_;
-    for (std::size_t n = 0; r != nullptr && n != most_leak_reports; ++n, r = r->next)
-        report_one(r->address, r->bytes, r->alignment);
-    if (r == nullptr)
-        return;
-    std::size_t rest = 0;
-    for (; r != nullptr; r = r->next)
-        rest += r->bytes;
-    report_one(nullptr, rest, 1);
+    for (std::size_t n = 0; head_ != nullptr && n != most_leak_reports; ++n) {
+        record const leaked = *head_;
+        swallow([&] { report(misuse_kind::leak, leaked.address, leaked.bytes, leaked.alignment); });
+        if (head_ != nullptr && head_->sequence == leaked.sequence)
+            swallow([&] { release_oldest(); });
+    }
+    if (head_ != nullptr)
+        swallow([&] { report(misuse_kind::leak, nullptr, live_bytes_, 1); });
 }
 
 // --- invariants ---

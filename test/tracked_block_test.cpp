@@ -510,6 +510,25 @@ BOOST_AUTO_TEST_CASE(owns_tells_its_memory_from_all_other) {
 
 // --- leaks ---
 
+tracked_block_resource* leaking = nullptr;
+int leaks_heard = 0;
+
+BOOST_AUTO_TEST_CASE(a_handler_may_free_the_leak_that_it_hears_of) {
+    handler_scope const handler{[](strata::misuse const& what) {
+        ++leaks_heard;
+        leaking->deallocate(const_cast<void*>(what.address), what.bytes, what.alignment);
+    }};
+    counting_upstream upstream;
+    {
+        tracked_block_resource tracked{&upstream};
+        leaking = &tracked;
+        for (std::size_t i = 0; i < 3; ++i)
+            static_cast<void>(tracked.allocate(10 + i));
+    }
+    BOOST_TEST(leaks_heard == 3);
+    BOOST_TEST(upstream.settled());
+}
+
 BOOST_AUTO_TEST_CASE(destructor_reports_every_leak_and_reclaims) {
     misuse_recorder recorder;
     counting_upstream upstream;

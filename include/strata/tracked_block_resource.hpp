@@ -104,8 +104,8 @@ class tracked_block_resource final : public resource {
     tracked_block_resource() : tracked_block_resource(tracked_block_options{}) {}
 
     /// Reports every live block as a leak (misuse_kind::leak), oldest first, where report_leaks
-    /// says so, then releases all. The first 1000 are reported one by one, what remains as one
-    /// leak with a null address and the sum of the bytes. Swallows what the handler throws.
+    /// says so, and releases it. The first 1000 are reported one by one, what remains as one leak
+    /// with a null address and the sum of the bytes. Swallows what the handler throws.
     ~tracked_block_resource() override;
 
     /// Returns: the options in effect: budget_bytes is `unlimited` where 0 was given.
@@ -196,7 +196,8 @@ class tracked_block_resource final : public resource {
         return static_cast<std::size_t>(totals_.allocations - freed_count_);
     }
     void walk(tracked_block_visitor f) const;
-    void report_leaks() const noexcept;
+    void report_leaks() noexcept;
+    void release_oldest();
 
     void add_segment();
     void drop_segment() noexcept;
