@@ -6,6 +6,8 @@
 #include <memory>
 #include <span>
 
+#include <strata/detail/return_upstream.hpp>
+
 namespace strata::detail {
 
 namespace {
@@ -26,7 +28,7 @@ address_set::address_set(std::pmr::memory_resource* upstream) noexcept : upstrea
 
 void address_set::clear() noexcept {
     if (slots_held_ != 0)
-        upstream_->deallocate(slots_, held_bytes(), alignof(slot));
+        return_upstream(upstream_, slots_, held_bytes(), alignof(slot));
     slots_ = &nothing;
     mask_ = slots_held_ = slots_used_ = 0;
 }
@@ -66,7 +68,7 @@ void address_set::rebuild() {
         if (bits_in(s) != 0)
             place_slot(s.page)->starts = s.starts;
     if (!old.empty())
-        upstream_->deallocate(const_cast<slot*>(old.data()), old.size_bytes(), alignof(slot));
+        return_upstream(upstream_, const_cast<slot*>(old.data()), old.size_bytes(), alignof(slot));
 }
 
 std::size_t address_set::size() const noexcept {

@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include <strata/detail/return_upstream.hpp>
+
 namespace strata {
 
 template class detail::region_resource<detail::best_fit_index, detail::outside_places>;
@@ -33,7 +35,7 @@ best_fit_resource::best_fit_resource(void* buffer, std::size_t bytes,
 
 best_fit_resource::~best_fit_resource() {
     if (owned_ != nullptr)
-        served_.upstream()->deallocate(owned_, region_bytes_, region_alignment);
+        detail::return_upstream(served_.upstream(), owned_, region_bytes_, region_alignment);
 }
 
 void best_fit_resource::assign(void* buffer, std::size_t bytes) {
@@ -41,8 +43,8 @@ void best_fit_resource::assign(void* buffer, std::size_t bytes) {
         throw std::invalid_argument{"strata: a region can be replaced only while no block is live"};
     detail::outside_places const places{buffer, bytes, granule_bytes, most_granules};
     if (owned_ != nullptr)
-        served_.upstream()->deallocate(std::exchange(owned_, nullptr), region_bytes_,
-                                       region_alignment);
+        detail::return_upstream(served_.upstream(), std::exchange(owned_, nullptr), region_bytes_,
+                                region_alignment);
     region_.places = places;
     region_.free_all();
     region_bytes_ = bytes;

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <strata/detail/return_upstream.hpp>
+
 namespace strata {
 
 using detail::bit_word;
@@ -96,7 +98,7 @@ fixed_block_resource::fixed_block_resource(void* buffer, std::size_t bytes, std:
 
 fixed_block_resource::~fixed_block_resource() {
     if (region_ != nullptr)
-        served_.upstream()->deallocate(region_, region_bytes_, region_alignment_);
+        detail::return_upstream(served_.upstream(), region_, region_bytes_, region_alignment_);
 }
 
 void fixed_block_resource::lay_out(void* base, std::size_t blocks) {

@@ -7,6 +7,8 @@
 #include <memory>
 #include <new>
 
+#include <strata/detail/return_upstream.hpp>
+
 namespace strata::detail {
 
 namespace {
@@ -32,7 +34,7 @@ reserve_region::reserve_region(std::size_t bytes, std::pmr::memory_resource* ups
 
 reserve_region::~reserve_region() {
     if (bytes_ != 0)
-        upstream_->deallocate(memory_, held_bytes(), granule);
+        return_upstream(upstream_, memory_, held_bytes(), granule);
 }
 
 std::size_t reserve_region::held_bytes() const noexcept {

@@ -11,6 +11,7 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 
 #include <strata/detail/bits.hpp>
+#include <strata/detail/return_upstream.hpp>
 
 namespace strata::detail {
 
@@ -34,7 +35,7 @@ class counting_allocator {
         return static_cast<T*>(p);
     }
     void deallocate(T* p, std::size_t n) noexcept {
-        upstream_->deallocate(p, n * sizeof(T), alignof(T));
+        return_upstream(upstream_, p, n * sizeof(T), alignof(T));
         *held_ -= n * sizeof(T);
     }
     bool operator==(counting_allocator const& other) const noexcept {
@@ -101,7 +102,7 @@ void* served_blocks::allocate(std::size_t bytes, std::size_t alignment) {
         open_book().requests.emplace(p, request{bytes, alignment});
     } catch (...) {
         trim();
-        upstream()->deallocate(p, upstream_bytes(bytes), alignment);
+        return_upstream(upstream(), p, upstream_bytes(bytes), alignment);
         throw;
     }
     book_->live_bytes += upstream_bytes(bytes);
@@ -138,10 +139,10 @@ void served_blocks::release() noexcept {
     if (book_ == nullptr)
         return;
     for (auto const& [p, request] : book_->requests)
-        upstream()->deallocate(const_cast<void*>(p), upstream_bytes(request.bytes),
-                               request.alignment);
+        return_upstream(upstream(), const_cast<void*>(p), upstream_bytes(request.bytes),
+                        request.alignment);
     book_->~book();
-    upstream()->deallocate(std::exchange(book_, nullptr), sizeof(book), alignof(book));
+    return_upstream(upstream(), std::exchange(book_, nullptr), sizeof(book), alignof(book));
 }
 
 std::size_t served_blocks::trim() noexcept {

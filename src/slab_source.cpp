@@ -9,6 +9,8 @@
 #include <span>
 #include <utility>
 
+#include <strata/detail/return_upstream.hpp>
+
 namespace strata::detail {
 
 // --- slab_table ---
@@ -43,7 +45,7 @@ void slab_table::reserve(chunk const& c, std::pmr::memory_resource* upstream) {
         if (e.records != nullptr)
             place(e);
     if (old_bytes != 0)
-        upstream->deallocate(old.data(), old_bytes, alignof(entry));
+        return_upstream(upstream, old.data(), old_bytes, alignof(entry));
 }
 
 void slab_table::place(entry const& e) noexcept {
@@ -89,7 +91,7 @@ void slab_table::remove(std::size_t hole) noexcept {
 
 void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
     if (bytes() != 0)
-        upstream->deallocate(entries_, bytes(), alignof(entry));
+        return_upstream(upstream, entries_, bytes(), alignof(entry));
     entries_ = const_cast<entry*>(&vacant);
     mask_ = used_ = 0;
 }
@@ -158,7 +160,7 @@ slab* slab_source::replenish(std::size_t slab_bytes) {
     try {
         c = adopt(as_bytes(p), bytes, slabs_of);
     } catch (...) {
-        upstream_->deallocate(p, bytes, slabs_of);
+        return_upstream(upstream_, p, bytes, slabs_of);
         throw;
     }
     if (std::exchange(gave_back_, false))
@@ -219,7 +221,7 @@ void slab_source::give_back(chunk& c) noexcept {
     chunk_bytes_ -= c.bytes;
     --idle_chunks_;
     gave_back_ = true;
-    upstream_->deallocate(c.base, c.bytes, c.slab_bytes);
+    return_upstream(upstream_, c.base, c.bytes, c.slab_bytes);
     if (chunks_ == nullptr)
         table_.release(upstream_);
 }
@@ -227,7 +229,7 @@ void slab_source::give_back(chunk& c) noexcept {
 void slab_source::release() noexcept {
     for (chunk* c = std::exchange(chunks_, nullptr); c != nullptr;) {
         chunk* const next = c->next;
-        upstream_->deallocate(c->base, c->bytes, c->slab_bytes);
+        return_upstream(upstream_, c->base, c->bytes, c->slab_bytes);
         c = next;
     }
     table_.release(upstream_);

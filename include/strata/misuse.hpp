@@ -36,8 +36,10 @@ struct misuse {
     std::size_t alignment; ///< as the caller passed it
 };
 
-/// A handler may return (the bad call is then ignored), end the program, or throw (the exception
-/// leaves the call that was wrong; destructors swallow it). It runs outside a resource's lock.
+/// A handler may return (the bad call is then ignored), end the program, or throw: the exception
+/// leaves the call that was wrong. It goes no further than a destructor, or than a resource that
+/// gives its own memory back to upstream when upstream finds fault with that.
+/// It runs outside a resource's lock, but for what is found during release (see synchronized).
 using misuse_handler = void (*)(misuse const&);
 
 /// Installs `handler` for all resources of the program; null stands for report_misuse.

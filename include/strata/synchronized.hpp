@@ -8,8 +8,9 @@
 //
 //   I1  the owned resource is touched only while the lock is held, or by the destructor.
 //   I2  the misuse handler runs without the lock and hears of this object, not of the owned one: a
-//       handler may allocate from the resource that it hears about. (Leaks are reported by the
-//       owned resource's destructor, and name that.)
+//       handler may allocate from the resource that it hears about. What release or the destructor
+//       finds, a leak or a damaged block, the owned resource reports: under the lock, and naming
+//       itself.
 //
 // Cost: one lock and one unlock a call; reallocate and try_resize check their block twice more.
 // Upstream is called with the lock held, so it needs no lock of its own unless others use it too.

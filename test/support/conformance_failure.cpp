@@ -4,6 +4,7 @@
 #include <memory_resource>
 #include <new>
 #include <utility>
+#include <vector>
 
 #include "bench.hpp"
 #include "expect.hpp"
@@ -144,13 +145,15 @@ void over_null_memory_resource_its_own_memory_is_the_limit(subject const& s) {
     expect(now == fresh, "not all is free again");
 }
 
-// An upstream that throws what nobody knows.
+// An upstream that throws what nobody knows: instead of serving, or when it has taken a block back,
+// as one does whose misuse handler throws.
 class strange_upstream final : public std::pmr::memory_resource {
   public:
     struct refusal {};
 
     explicit strange_upstream(std::pmr::memory_resource* source) : source_{source} {}
     void refuse(bool yes) noexcept { refuses_ = yes; }
+    void complain(bool yes) noexcept { complains_ = yes; }
 
   private:
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
@@ -160,6 +163,8 @@ class strange_upstream final : public std::pmr::memory_resource {
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
         source_->deallocate(p, bytes, alignment);
+        if (complains_)
+            throw refusal{};
     }
     bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
         return this == &other;
@@ -167,6 +172,7 @@ class strange_upstream final : public std::pmr::memory_resource {
 
     std::pmr::memory_resource* source_; // held, not owned
     bool refuses_ = false;
+    bool complains_ = false;
 };
 
 void what_upstream_throws_arrives_unchanged(subject const& s) {
@@ -190,6 +196,50 @@ void what_upstream_throws_arrives_unchanged(subject const& s) {
     expect(counted.settled(), "not everything came back");
 }
 
+void upstreams_complaints_stop_neither_release_nor_destruction(subject const& s) {
+    counting_upstream counted;
+    strange_upstream upstream{&counted};
+    {
+        auto const r = s.make(&upstream);
+        std::size_t const at_first = counted.live_bytes();
+        std::vector<std::size_t> const requests{8, 100, 500, 5000, 40'000, 1u << 22, 1u << 22};
+        for (int round = 0; round < 2; ++round) {
+            for (std::size_t bytes : requests)
+                static_cast<void>(r->allocate(bytes));
+            upstream.complain(true);
+            bool heeded = false;
+            try {
+                r->release();
+            } catch (strange_upstream::refusal const&) {
+                heeded = true;
+            }
+            upstream.complain(false);
+            expect(!heeded, "release lets upstream's complaint out");
+            expect_equal(counted.live_bytes(), at_first, "bytes of upstream held after release");
+            expect_equal(r->stats().live_blocks, std::size_t{0}, "live blocks after release");
+            expect(r->check_invariants(), "an invariant is broken");
+        }
+        std::vector<void*> blocks;
+        for (std::size_t bytes : requests)
+            blocks.push_back(r->allocate(bytes));
+        upstream.complain(true);
+        for (std::size_t i = 0; i < requests.size(); ++i) {
+            try {
+                r->deallocate(blocks[i], requests[i]);
+            } catch (strange_upstream::refusal const&) { // the block is freed all the same
+            }
+        }
+        expect_equal(r->stats().live_blocks, std::size_t{0}, "live blocks after freeing all");
+        r->trim();
+        upstream.complain(false);
+        expect(r->check_invariants(), "an invariant is broken");
+        for (std::size_t bytes : requests)
+            static_cast<void>(r->allocate(bytes));
+        upstream.complain(true);
+    }
+    expect(counted.settled(), "not everything came back");
+}
+
 constexpr promise list[] = {
     {"failure_at_nth_upstream_call_leaves_state_unchanged",
      failure_at_nth_upstream_call_leaves_state_unchanged},
@@ -201,6 +251,8 @@ constexpr promise list[] = {
     {"over_null_memory_resource_its_own_memory_is_the_limit",
      over_null_memory_resource_its_own_memory_is_the_limit},
     {"what_upstream_throws_arrives_unchanged", what_upstream_throws_arrives_unchanged},
+    {"upstreams_complaints_stop_neither_release_nor_destruction",
+     upstreams_complaints_stop_neither_release_nor_destruction},
 };
 
 } // namespace

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <strata/detail/bits.hpp>
+#include <strata/detail/return_upstream.hpp>
 
 namespace strata::test {
 
@@ -251,12 +252,19 @@ std::size_t reference_resource::do_good_size(std::size_t bytes, std::size_t alig
     return rounded(bytes) - (is(fault::good_size_too_small) ? granule / 2 : 0);
 }
 
+void reference_resource::give_back(std::byte const* chunk, std::size_t alignment) {
+    if (is(fault::heeds_upstreams_complaints))
+        upstream_resource()->deallocate(writable(chunk), chunk_bytes, alignment);
+    else
+        detail::return_upstream(upstream_resource(), writable(chunk), chunk_bytes, alignment);
+}
+
 void reference_resource::do_release() {
     bool const leak = is(fault::release_leaks_a_chunk) && chunks_.size() > 1;
     auto const alignment = is(fault::returns_other_alignment) ? chunk_bytes / 2 : chunk_bytes;
     for (std::byte const* chunk : chunks_)
         if (!leak || chunk != *chunks_.begin())
-            upstream_resource()->deallocate(writable(chunk), chunk_bytes, alignment);
+            give_back(chunk, alignment);
     chunks_.clear();
     live_.clear();
     free_.clear();
@@ -276,7 +284,7 @@ std::size_t reference_resource::do_trim() {
             continue;
         }
         free_.erase(whole);
-        upstream_resource()->deallocate(writable(*it), chunk_bytes, chunk_bytes);
+        give_back(*it, chunk_bytes);
         it = chunks_.erase(it);
         returned += is(fault::trim_miscounts) ? chunk_bytes - 1 : chunk_bytes;
     }

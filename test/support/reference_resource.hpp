@@ -38,6 +38,7 @@ enum class fault {
     frees_with_upstreams_help,
     good_size_too_small,
     hands_out_twice,
+    heeds_upstreams_complaints,
     loses_block_on_double_free,
     never_reuses,
     overstates_largest_free,
@@ -107,6 +108,7 @@ class reference_resource final : public resource {
     std::pmr::memory_resource* do_upstream_resource() const override { return served_.upstream(); }
     char const* do_name() const noexcept override { return "reference_resource"; }
 
+    void give_back(std::byte const* chunk, std::size_t alignment);
     [[nodiscard]] bool is(fault f) const noexcept { return broken_ == f; }
     [[nodiscard]] static bool carves(std::size_t bytes, std::size_t alignment) noexcept {
         return bytes <= largest_bytes && alignment <= largest_bytes;
