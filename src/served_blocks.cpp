@@ -131,18 +131,19 @@ std::optional<misuse_kind> served_blocks::deallocate(void* p, std::size_t bytes,
     book_->requests.erase(p);
     book_->live_bytes -= upstream_bytes(bytes);
     book_->remember_freed(p);
-    upstream()->deallocate(p, upstream_bytes(bytes), alignment);
+    return_upstream(upstream(), p, upstream_bytes(bytes), alignment);
     return std::nullopt;
 }
 
 void served_blocks::release() noexcept {
     if (book_ == nullptr)
         return;
-    for (auto const& [p, request] : book_->requests)
+    book* const closed = std::exchange(book_, nullptr); // upstream may find misuse, and call back
+    for (auto const& [p, request] : closed->requests)
         return_upstream(upstream(), const_cast<void*>(p), upstream_bytes(request.bytes),
                         request.alignment);
-    book_->~book();
-    return_upstream(upstream(), std::exchange(book_, nullptr), sizeof(book), alignof(book));
+    closed->~book();
+    return_upstream(upstream(), closed, sizeof(book), alignof(book));
 }
 
 std::size_t served_blocks::trim() noexcept {

@@ -90,10 +90,11 @@ void slab_table::remove(std::size_t hole) noexcept {
 }
 
 void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
-    if (bytes() != 0)
-        return_upstream(upstream, entries_, bytes(), alignof(entry));
-    entries_ = const_cast<entry*>(&vacant);
+    std::size_t const held = bytes();
+    entry* const gone = std::exchange(entries_, const_cast<entry*>(&vacant));
     mask_ = used_ = 0;
+    if (held != 0)
+        return_upstream(upstream, gone, held, alignof(entry));
 }
 
 // --- slab_source ---
@@ -103,13 +104,21 @@ std::size_t slab_source::slab_bytes_for(std::size_t block_bytes) const noexcept 
     return std::clamp(std::bit_ceil(2 * block_bytes), smallest_slab_bytes, geometry_.slab_bytes);
 }
 
-// The largest empty slab: blocks that lie in few slabs are found sooner, and small slabs are left
-// over as a pool grows.
+// Returns: the largest empty slab that holds a block of these bytes, or null. In large slabs blocks
+// lie together, and are found sooner. Complexity: O(1), O(chunks) where only the short slabs at the
+// end of chunks may do.
+slab* slab_source::largest_empty(std::size_t block_bytes) const noexcept {
+    for (std::size_t i = empty_.size();
+         i-- > static_cast<std::size_t>(std::bit_width(block_bytes) - 1);)
+        for (slab* s = empty_[i].front(); s != nullptr; s = s->next)
+            if (s->bytes >= block_bytes)
+                return s;
+    return nullptr;
+}
+
 slab* slab_source::take(std::size_t block_bytes) {
-    slab* s = nullptr;
-    for (std::size_t i = empty_.size(); s == nullptr && i-- > 0;)
-        s = empty_[i].front();
-    if (s == nullptr || s->bytes < block_bytes)
+    slab* s = largest_empty(block_bytes);
+    if (s == nullptr)
         s = replenish(slab_bytes_for(block_bytes));
     empties_like(*s).remove(s);
     if (chunk_of(s).used++ == 0)
@@ -226,26 +235,30 @@ void slab_source::give_back(chunk& c) noexcept {
         table_.release(upstream_);
 }
 
+// Upstream may find misuse, and its handler call back: by then, all is as new.
 void slab_source::release() noexcept {
-    for (chunk* c = std::exchange(chunks_, nullptr); c != nullptr;) {
-        chunk* const next = c->next;
-        return_upstream(upstream_, c->base, c->bytes, c->slab_bytes);
-        c = next;
-    }
-    table_.release(upstream_);
+    chunk* c = std::exchange(chunks_, nullptr);
     empty_.fill(slab_list{});
     chunk_bytes_ = idle_chunks_ = 0;
     keep_chunks_ = 1;
     gave_back_ = false;
+    table_.release(upstream_);
+    while (c != nullptr) {
+        chunk const gone = *c;
+        return_upstream(upstream_, gone.base, gone.bytes, gone.slab_bytes);
+        c = gone.next;
+    }
 }
 
 void slab_source::trim() noexcept {
-    for (chunk* c = chunks_; c != nullptr;) {
-        chunk* const next = c->next;
-        if (c->used == 0)
-            give_back(*c);
-        c = next;
-    }
+    auto const first_idle = [&] {
+        chunk* c = chunks_;
+        while (c != nullptr && c->used != 0)
+            c = c->next;
+        return c;
+    };
+    while (chunk* const c = first_idle())
+        give_back(*c);
     keep_chunks_ = 1;
     gave_back_ = false;
 }

@@ -82,7 +82,7 @@ BOOST_AUTO_TEST_CASE(each_fault_is_found_by_the_promise_that_it_breaks) {
              expected{fault::good_size_too_small, "good_size_is_what_a_request_gets"},
              expected{fault::hands_out_twice, "content_stays_while_a_block_is_live"},
              expected{fault::heeds_upstreams_complaints,
-                      "upstreams_complaints_stop_neither_release_nor_destruction"},
+                      "upstreams_complaints_stop_nothing_that_gives_back"},
              expected{fault::loses_block_on_double_free, "a_double_free_is_reported_every_time"},
              expected{fault::never_reuses, "freed_memory_serves_again"},
              expected{fault::overstates_largest_free,

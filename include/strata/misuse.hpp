@@ -14,7 +14,7 @@ namespace strata {
 class resource;
 
 enum class misuse_kind : unsigned char {
-    double_free,        ///< the block has been freed already
+    double_free,        ///< the block is free: it was freed already, or never handed out
     foreign_pointer,    ///< the resource never handed this address out, or gave it back since
     misaligned_pointer, ///< the address lies in this resource's memory, but no block starts there
     size_mismatch,      ///< a block starts there, but of another size
@@ -38,8 +38,10 @@ struct misuse {
 
 /// A handler may return (the bad call is then ignored), end the program, or throw: the exception
 /// leaves the call that was wrong. It goes no further than a destructor, or than a resource that
-/// gives its own memory back to upstream when upstream finds fault with that.
-/// It runs outside a resource's lock, but for what is found during release (see synchronized).
+/// gave memory back to the upstream that complains.
+/// It runs outside the lock of the resource that it is called for, but for what release finds (see
+/// synchronized). Resources above that one in a stack are in the middle of a call, under their
+/// locks: a handler must not call them.
 using misuse_handler = void (*)(misuse const&);
 
 /// Installs `handler` for all resources of the program; null stands for report_misuse.

@@ -10,7 +10,7 @@
 //   I2  the misuse handler runs without the lock and hears of this object, not of the owned one: a
 //       handler may allocate from the resource that it hears about. What release or the destructor
 //       finds, a leak or a damaged block, the owned resource reports: under the lock, and naming
-//       itself.
+//       itself. So does what an upstream finds: it is called under the lock.
 //
 // Cost: one lock and one unlock a call; reallocate and try_resize check their block twice more.
 // Upstream is called with the lock held, so it needs no lock of its own unless others use it too.

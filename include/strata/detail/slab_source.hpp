@@ -162,6 +162,7 @@ class slab_source {
     [[nodiscard]] slab_list& empties_like(slab const& s) noexcept {
         return empty_[static_cast<std::size_t>(std::bit_width(s.bytes) - 1)];
     }
+    [[nodiscard]] slab* largest_empty(std::size_t block_bytes) const noexcept;
     [[nodiscard]] std::size_t slab_bytes_for(std::size_t block_bytes) const noexcept;
     [[nodiscard]] std::size_t next_chunk_bytes() const noexcept;
     slab* replenish(std::size_t slab_bytes);
