@@ -39,7 +39,7 @@ std::size_t largest_of(segregated_pool_options const& options) {
 detail::slab_source::geometry geometry_of(segregated_pool_options const& options,
                                           std::size_t largest_block) {
     constexpr std::size_t kib = 1024;
-    constexpr std::size_t most = std::size_t{1} << 40;
+    constexpr std::size_t most = std::size_t{1} << 32;
     auto const in_range = [&](std::size_t value, std::size_t fallback, std::size_t least) {
         return std::clamp(or_default(value, fallback), least, most);
     };
@@ -165,9 +165,11 @@ std::optional<misuse_kind> segregated_pool_resource::do_diagnose(void const* p, 
         return misuse_kind::misaligned_pointer;
     if (!s->is_live(p))
         return misuse_kind::double_free;
-    if (class_of(bytes, alignment) != s->size_class)
-        return misuse_kind::size_mismatch;
-    return std::nullopt;
+    if (class_of(bytes, alignment) == s->size_class)
+        return std::nullopt;
+    bool const would_be_right =
+        class_of(bytes, 8) == s->size_class || class_of(bytes, 16) == s->size_class;
+    return would_be_right ? misuse_kind::alignment_mismatch : misuse_kind::size_mismatch;
 }
 
 // --- the rest of the interface ---

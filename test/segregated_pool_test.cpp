@@ -175,6 +175,45 @@ BOOST_AUTO_TEST_CASE(an_empty_slab_serves_any_class) {
     BOOST_TEST(upstream.settled());
 }
 
+// Where a chunk ends in a short slab, that must not hide a longer one of another chunk.
+BOOST_AUTO_TEST_CASE(the_largest_free_bytes_are_served_without_upstream) {
+    struct block {
+        void* p;
+        std::size_t bytes;
+        std::size_t alignment;
+    };
+    counting_upstream upstream;
+    segregated_pool_options options;
+    options.largest_block_bytes = 32 * kib;
+    options.largest_chunk_bytes = 1;
+    segregated_pool_resource pool{options, &upstream};
+    std::mt19937 random{1};
+    std::vector<block> live;
+    for (int step = 0; step < 20'000; ++step) {
+        if (random() % 40 == 0)
+            pool.trim();
+        if (live.empty() || random() % 2 == 0) {
+            std::size_t const bytes = random() % (std::size_t{1} << random() % 14);
+            std::size_t const alignment = std::size_t{1} << random() % 9;
+            live.push_back({pool.allocate(bytes, alignment), bytes, alignment});
+        } else {
+            std::swap(live[random() % live.size()], live.back());
+            pool.deallocate(live.back().p, live.back().bytes, live.back().alignment);
+            live.pop_back();
+        }
+        std::size_t const largest = pool.stats().largest_free_bytes;
+        std::size_t const calls = upstream.allocations();
+        if (largest != 0)
+            pool.deallocate(pool.allocate(largest, 1), largest, 1);
+        BOOST_REQUIRE(upstream.allocations() == calls);
+        if (random() % 300 == 0)
+            while (!live.empty()) {
+                pool.deallocate(live.back().p, live.back().bytes, live.back().alignment);
+                live.pop_back();
+            }
+    }
+}
+
 BOOST_AUTO_TEST_CASE(empty_chunks_go_back_but_one) {
     counting_upstream upstream;
     segregated_pool_resource pool{tiny_slabs(), &upstream};
@@ -283,6 +322,7 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
     for (std::size_t offset : {1u, 8u, 16u, 32u, 47u})
         expect(static_cast<std::byte*>(p) + offset, 48, misuse_kind::misaligned_pointer);
     expect(p, 49, misuse_kind::size_mismatch);
+    BOOST_TEST((pool.diagnose(p, 48, 4096) == misuse_kind::alignment_mismatch));
     expect(p, 10, misuse_kind::size_mismatch);
     expect(p, 100000, misuse_kind::size_mismatch);
     expect(foreign, 48, misuse_kind::foreign_pointer);

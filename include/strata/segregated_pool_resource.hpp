@@ -44,7 +44,7 @@ inline constexpr std::array<std::size_t, 7> power_of_two_sizes{8, 16, 32, 64, 12
 /// All sizes in bytes; 0 means the default.
 struct segregated_pool_options {
     /// Sizes of the classes, 1 to 32768 each, rounded up to multiples of 8 (above 1 KiB of 128), 64
-    /// at most; those above largest_block_bytes are left out. Empty: a list with at most 20 %
+    /// at most with largest_block_bytes, which is one of them. Those above it are left out. Empty: a list with at most 20 %
     /// internal fragmentation above 64 bytes. Read by the constructor, not kept.
     std::span<std::size_t const> block_sizes{};
     /// Larger requests go upstream. Default 512, or the largest of block_sizes; at most 32 KiB.
@@ -53,7 +53,7 @@ struct segregated_pool_options {
     std::size_t slab_bytes = 0;
     /// Default 4 KiB, which is the least.
     std::size_t first_chunk_bytes = 0;
-    /// Default 1 MiB; at least first_chunk_bytes.
+    /// Default 1 MiB; at least first_chunk_bytes, at most 4 GiB.
     std::size_t largest_chunk_bytes = 0;
     /// Sends every request upstream, for hunting with other tools: the manager is off. The
     /// environment variable STRATA_FORCE_UPSTREAM does the same for all pools of a program.
