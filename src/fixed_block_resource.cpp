@@ -83,7 +83,9 @@ fixed_block_resource::fixed_block_resource(std::size_t capacity_bytes, std::size
 
 fixed_block_resource::fixed_block_resource(void* buffer, std::size_t bytes, std::size_t block_bytes,
                                            std::pmr::memory_resource* upstream)
-    : block_bytes_{checked_block_bytes(block_bytes)}, region_bytes_{bytes}, served_{upstream} {
+    : block_bytes_{checked_block_bytes(std::min(block_bytes, detail::max_request_bytes))},
+      region_bytes_{bytes},
+      served_{upstream} {
     std::size_t space = bytes;
     void* base = buffer;
     std::size_t const alignment = std::min(natural_alignment(block_bytes_), cache_line_bytes);

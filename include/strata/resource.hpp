@@ -35,7 +35,8 @@ class resource : public std::pmr::memory_resource {
     // allocate(bytes, alignment) and deallocate(p, bytes, alignment) are std's:
     //   allocate accepts any power-of-two alignment; 0 bytes gives a distinct pointer. Throws
     //   bad_alloc when neither this resource nor upstream can serve, or whatever upstream throws;
-    //   strong guarantee: nothing has changed then.
+    //   invalid_argument for an alignment above 16 that is no power of two (below, it is taken for
+    //   the next one); strong guarantee: nothing has changed then.
     //   deallocate ignores null; a call that names no live block goes to the misuse handler and
     //   changes nothing.
 
@@ -84,8 +85,8 @@ class resource : public std::pmr::memory_resource {
     /// upstream served for it. Any address may be asked for; it is not read.
     [[nodiscard]] bool owns(void const* p) const { return do_owns(p); }
 
-    /// Returns: bytes that such a request really gets, at least `bytes`; `bytes` itself where it is
-    /// passed upstream.
+    /// Returns: the size of the block that such a request gets where this resource has room for it,
+    /// at least `bytes`. Upstream serves no more than is asked for: ask for good_size to use it all.
     [[nodiscard]] std::size_t good_size(std::size_t bytes,
                                         std::size_t alignment = detail::max_align) const {
         return do_good_size(bytes, alignment);
@@ -101,8 +102,9 @@ class resource : public std::pmr::memory_resource {
     /// Returns: where the memory is. Complexity: may walk all blocks.
     [[nodiscard]] statistics stats() const { return do_stats(); }
 
-    /// Calls f(block_info const&) for every block, live or free, in address order.
-    /// Complexity: O(blocks); memory is taken from upstream only where upstream had served blocks.
+    /// Calls f(block_info const&) for every block, live or free, in address order (tracked blocks:
+    /// in the order of allocation). Throws: what f throws; bad_alloc, since it needs memory from
+    /// upstream where upstream had served blocks. Complexity: O(blocks).
     template <class Visitor>
     void visit_blocks(Visitor&& f) const {
         do_visit_blocks(block_visitor{f});
@@ -136,7 +138,7 @@ class resource : public std::pmr::memory_resource {
                                 std::size_t alignment);
 
   private:
-    // The arguments name a live block of this resource where it says so; p is never null.
+    // p is never null.
 
     /// Requires: p, old_bytes and alignment name a live block (checked before).
     virtual bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes,

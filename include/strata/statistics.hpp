@@ -17,13 +17,13 @@ struct block_info {
 /// The parts sum to the whole:  footprint_bytes = live_bytes + free_bytes + overhead_bytes.
 /// Upstream's parts are included: live_bytes counts upstream_live_bytes, and so does footprint.
 struct statistics {
-    std::size_t live_blocks = 0;          ///< handed out and not given back
-    std::size_t live_bytes = 0;           ///< their block sizes
-    std::size_t requested_bytes = 0;      ///< what their callers asked for; at most live_bytes
-    std::size_t peak_live_bytes = 0;      ///< high-water mark of live_bytes; 0 where it is not kept
-    std::size_t footprint_bytes = 0;      ///< held from upstream, the caller's buffer included
-    std::size_t free_blocks = 0;          ///< carved or coalesced, ready to be handed out
-    std::size_t free_bytes = 0;           ///< their sizes, memory not yet carved included
+    std::size_t live_blocks = 0;     ///< handed out and not given back
+    std::size_t live_bytes = 0;      ///< their block sizes
+    std::size_t requested_bytes = 0; ///< asked for, if sizes came back as asked; at most live_bytes
+    std::size_t peak_live_bytes = 0; ///< high-water mark of live_bytes; 0 where it is not kept
+    std::size_t footprint_bytes = 0; ///< held from upstream, the caller's buffer included
+    std::size_t free_blocks = 0;     ///< carved or coalesced, ready to be handed out
+    std::size_t free_bytes = 0;      ///< their sizes, memory not yet carved included
     std::size_t largest_free_bytes = 0;   ///< the largest request that needs no more memory
     std::size_t overhead_bytes = 0;       ///< bookkeeping, and what rounding leaves over
     std::size_t upstream_live_blocks = 0; ///< live blocks that upstream served one by one

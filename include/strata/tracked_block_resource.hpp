@@ -216,7 +216,7 @@ class tracked_block_resource final : public resource {
     std::size_t allocations_left_ = unlimited; // by fail_after
     std::size_t held_bytes_ = 0;               // blocks with guards and segments, from upstream
     char const* label_ = nullptr;              // held, not owned
-    tracked_block_totals totals_;              // but for deallocations: freed_count_
+    tracked_block_totals totals_;              // its deallocations are not kept: freed_count_
 
     segment* segments_ = nullptr; // of records; owned, from upstream, latest first
     std::size_t call_stacks_;
@@ -224,9 +224,10 @@ class tracked_block_resource final : public resource {
     std::size_t injected_failures_ = 0;
     detail::reserve_region reserve_;
 
-    // Counts deallocations. The latest freed addresses, so that a second free reads as one and not as a foreign pointer.
-    std::uint64_t freed_count_ = 0;
-    std::array<void const*, 1024> freed_; // ring; only the first freed_count_ have been written
+    std::uint64_t freed_count_ = 0; // deallocations
+    // The latest of them, so that a second free reads as one and not as a foreign pointer: a ring, of
+    // which only the first freed_count_ have been written.
+    std::array<void const*, 1024> freed_;
 };
 
 /// Writes what is live for people to read: groups by label and size, most bytes first, the first 20

@@ -388,7 +388,6 @@ class region {
         return is_aligned(p, std::max(alignment, granule_bytes));
     }
 
-    [[nodiscard]] std::size_t end() const noexcept { return places.granules() + 1; }
     [[nodiscard]] std::size_t top() const noexcept { return used_ + 1; }
     [[nodiscard]] std::size_t top_size() const noexcept { return places.granules() - used_; }
     [[nodiscard]] std::size_t free_size_at(std::size_t g) const noexcept {
