@@ -5,7 +5,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
+#include <new>
 #include <utility>
+
+#include <strata/detail/return_upstream.hpp>
 
 namespace strata {
 
@@ -13,18 +16,6 @@ using detail::slab;
 using detail::slab_state;
 
 namespace {
-
-// What a class that has no slab points to: it holds no address and has no block. Never written.
-constinit std::uint64_t const no_bits = 0;
-constinit slab const no_slab = [] {
-    slab none{};
-    none.word = const_cast<std::uint64_t*>(&no_bits);
-    return none;
-}();
-
-slab* none() noexcept {
-    return const_cast<slab*>(&no_slab);
-}
 
 std::size_t or_default(std::size_t value, std::size_t fallback) noexcept {
     return value != 0 ? value : fallback;
@@ -60,19 +51,12 @@ segregated_pool_resource::segregated_pool_resource(segregated_pool_options const
     pass_through_ = options.pass_through || std::getenv("STRATA_FORCE_UPSTREAM") != nullptr;
     if (pass_through_)
         classes_.switch_table_off();
-    forget_slabs();
 }
 
 segregated_pool_options segregated_pool_resource::options() const noexcept {
     auto const& shape = source_.shape();
     return {classes_.block_sizes(),  classes_.largest(),        shape.slab_bytes,
             shape.first_chunk_bytes, shape.largest_chunk_bytes, pass_through_};
-}
-
-void segregated_pool_resource::forget_slabs() noexcept {
-    current_.fill(none());
-    serving_.fill(detail::slab_list{});
-    requested_bytes_ = 0;
 }
 
 // Returns: the class that serves such a request; classes_.count() when upstream does.
@@ -89,67 +73,88 @@ void* segregated_pool_resource::allocate_slow(std::size_t bytes, std::size_t ali
     std::size_t const c = class_of(bytes, alignment);
     if (c == classes_.count() || !detail::is_power_of_two(alignment))
         return served_.allocate(bytes, alignment);
-    void* p = current_[c]->pop();
+    void* p = pools_[c].pop();
     if (p == nullptr) {
-        if (!current_[c]->turn())
-            serve_from_next_slab(c);
-        p = current_[c]->pop();
+        refill(c);
+        p = pools_[c].pop();
     }
-    requested_bytes_ += bytes;
+    bytes_taken_ += bytes;
     return p;
 }
 
-// Requires: the class's current slab has no block left.
-void segregated_pool_resource::serve_from_next_slab(std::size_t c) {
-    slab* next = serving_[c].pop();
-    if (next == nullptr) {
-        std::size_t const block_bytes = classes_.block_bytes(c);
-        next = source_.take(block_bytes);
-        next->assign(c, block_bytes);
-    } else if ((~*next->word & next->starts) == 0) {
-        next->turn();
-    }
-    if (slab* const full = std::exchange(current_[c], next); full != none()) {
-        full->state = slab_state::full;
-        full->count = 1; // the first block that returns makes it serve again
+// Sees to it that the current slab has a block.
+void segregated_pool_resource::refill(std::size_t c) {
+    class_pool& pool = pools_[c];
+    while (!pool.current->turn()) {
+        slab* next = pool.serving.pop();
+        if (next == nullptr) {
+            next = source_.take(classes_.block_bytes(c));
+            next->assign(pool, classes_.block_bytes(c));
+        }
+        if (slab* const full = std::exchange(pool.current, next); full != slab::none()) {
+            full->state = slab_state::full;
+            full->count = 1; // the first block that returns makes it serve again
+        }
     }
 }
 
 // --- deallocate ---
 
+// Most blocks of other slabs than the current one are found at the first guess.
+// Requires: classes_.tabulates(bytes, alignment).
+void segregated_pool_resource::deallocate_elsewhere(void* p, std::size_t bytes,
+                                                    std::size_t alignment) {
+    class_pool& pool = pools_[classes_.of(bytes, alignment)];
+    slab* const s = source_.guess(p);
+    bool const is_usual = s->owner == &pool && s->count > 1;
+    if (!is_usual || pool.is_free_last(p) || !s->push(p))
+        return deallocate_or_report(p, bytes, alignment);
+    bytes_returned_ += bytes;
+}
+
+// Frees a block of this pool. Returns: whether p is one.
+bool segregated_pool_resource::push(void const* p, class_pool& pool) noexcept {
+    if (pool.push(p))
+        return true;
+    slab* const s = source_.find(p);
+    if (s == nullptr || s->owner != &pool || pool.is_free_last(p) || !s->push(p))
+        return false;
+    if (s->count == 0)
+        returned_last(s);
+    return true;
+}
+
 // A slab's count has come down to 0: it can serve again, or it is empty.
 void segregated_pool_resource::returned_last(slab* s) noexcept {
-    std::size_t const c = s->size_class;
+    class_pool& pool = *s->owner;
     if (s->state == slab_state::full) {
         s->state = slab_state::serving;
-        s->count = s->capacity() - 1;
-        serving_[c].push_back(s); // by the time it is taken, more of its blocks may have returned
+        s->count = s->blocks - 1;
+        pool.serving.push_back(s); // by the time it is taken, more of its blocks may have returned
     }
-    if (s->count == 0 && s != current_[c]) {
-        serving_[c].remove(s);
+    if (s->count == 0 && s != pool.current) {
+        pool.serving.remove(s);
         source_.put(s);
     }
 }
 
-// Blocks of other slabs, large and over-aligned ones, those that upstream served, and wrong calls.
-std::optional<misuse_kind> segregated_pool_resource::deallocate_slow(void* p, std::size_t bytes,
-                                                                     std::size_t alignment) {
-    slab* const s = source_.find(p);
-    if (s == nullptr)
-        return served_.deallocate(p, bytes, alignment);
-    if (s->size_class != class_of(bytes, alignment) || s->state == slab_state::empty || !s->push(p))
-        return do_diagnose(p, bytes, alignment);
-    requested_bytes_ -= bytes;
-    if (s->count == 0)
-        returned_last(s);
-    return std::nullopt;
+// For blocks of every kind, and wrong calls.
+std::optional<misuse_kind> segregated_pool_resource::do_try_deallocate(void* p, std::size_t bytes,
+                                                                       std::size_t alignment) {
+    std::size_t const c = class_of(bytes, alignment);
+    if (c != classes_.count() && push(p, pools_[c])) {
+        bytes_returned_ += bytes;
+        return std::nullopt;
+    }
+    return source_.find(p) != nullptr ? do_diagnose(p, bytes, alignment)
+                                      : served_.deallocate(p, bytes, alignment);
 }
 
 void segregated_pool_resource::deallocate_or_report(void* p, std::size_t bytes,
                                                     std::size_t alignment) {
     if (p == nullptr)
         return;
-    if (auto const wrong = deallocate_slow(p, bytes, alignment))
+    if (auto const wrong = do_try_deallocate(p, bytes, alignment))
         report(*wrong, p, bytes, alignment);
 }
 
@@ -159,17 +164,19 @@ std::optional<misuse_kind> segregated_pool_resource::do_diagnose(void const* p, 
     if (s == nullptr)
         return served_.diagnose(p, bytes, alignment);
     std::size_t const offset = detail::offset_between(s->begin, p);
-    if (s->state == slab_state::empty || offset >= s->extent)
+    if (s->state == slab_state::empty || offset >= s->extent())
         return offset % 8 == 0 ? misuse_kind::double_free : misuse_kind::misaligned_pointer;
     if (offset % s->block_bytes != 0)
         return misuse_kind::misaligned_pointer;
-    if (!s->is_live(p))
+    if (!is_live(*s, p))
         return misuse_kind::double_free;
-    if (class_of(bytes, alignment) == s->size_class)
+    auto const is_served_by = [&](std::size_t for_alignment) {
+        return &pools_[class_of(bytes, for_alignment)] == s->owner;
+    };
+    if (is_served_by(alignment))
         return std::nullopt;
-    bool const would_be_right =
-        class_of(bytes, 8) == s->size_class || class_of(bytes, 16) == s->size_class;
-    return would_be_right ? misuse_kind::alignment_mismatch : misuse_kind::size_mismatch;
+    return is_served_by(8) || is_served_by(16) ? misuse_kind::alignment_mismatch
+                                               : misuse_kind::size_mismatch;
 }
 
 // --- the rest of the interface ---
@@ -179,9 +186,10 @@ bool segregated_pool_resource::do_try_resize(void* p, std::size_t old_bytes, std
     slab const* const s = source_.find(p);
     if (s == nullptr)
         return old_bytes == new_bytes;
-    if (class_of(new_bytes, alignment) != s->size_class)
+    if (&pools_[class_of(new_bytes, alignment)] != s->owner)
         return false;
-    requested_bytes_ += new_bytes - old_bytes;
+    bytes_taken_ += new_bytes;
+    bytes_returned_ += old_bytes;
     return true;
 }
 
@@ -191,18 +199,27 @@ std::size_t segregated_pool_resource::do_good_size(std::size_t bytes, std::size_
 }
 
 void segregated_pool_resource::do_release() {
-    forget_slabs();
+    pools_ = {};
+    bytes_taken_ = bytes_returned_ = 0;
     source_.release();
     served_.release();
 }
 
 std::size_t segregated_pool_resource::do_trim() {
     std::size_t const before = source_.held_bytes();
-    for (slab*& s : current_)
-        if (s != none() && s->count == 0)
-            source_.put(std::exchange(s, none()));
+    for (class_pool& pool : pools_)
+        if (pool.has_free_last())
+            push(pool.take_last(), pool);
+    for (class_pool& pool : pools_)
+        if (pool.current->count == 0 && pool.current != slab::none())
+            source_.put(std::exchange(pool.current, slab::none()));
     source_.trim();
     return before - source_.held_bytes() + served_.trim();
+}
+
+// A block that waits in its pool has its bit still set.
+bool segregated_pool_resource::is_live(slab const& s, void const* p) const noexcept {
+    return s.is_live(p) && !s.owner->is_free_last(p);
 }
 
 // What an empty slab of `bytes` can be cut into, at most; 0 where it is too small for any class.
@@ -219,7 +236,7 @@ statistics segregated_pool_resource::do_stats() const {
         bool const whole = from.state == slab_state::empty;
         std::size_t const block_bytes = whole ? from.bytes : from.block_bytes;
         std::size_t const live = whole ? 0 : from.live();
-        std::size_t const free = whole ? 1 : from.capacity() - live;
+        std::size_t const free = whole ? 1 : from.blocks - live;
         s.live_blocks += live;
         s.live_bytes += live * block_bytes;
         s.free_blocks += free;
@@ -228,7 +245,17 @@ statistics segregated_pool_resource::do_stats() const {
             s.largest_free_bytes = std::max(
                 s.largest_free_bytes, whole ? largest_class_within(block_bytes) : block_bytes);
     });
-    s.requested_bytes = std::min(requested_bytes_, s.live_bytes);
+    for (std::size_t c = 0; c < classes_.count(); ++c) {
+        if (!pools_[c].has_free_last())
+            continue;
+        std::size_t const block_bytes = classes_.block_bytes(c);
+        --s.live_blocks;
+        s.live_bytes -= block_bytes;
+        ++s.free_blocks;
+        s.free_bytes += block_bytes;
+        s.largest_free_bytes = std::max(s.largest_free_bytes, block_bytes);
+    }
+    s.requested_bytes = std::min(bytes_taken_ - bytes_returned_, s.live_bytes);
     s.overhead_bytes = s.footprint_bytes - s.live_bytes - s.free_bytes;
     served_.add_to(s);
     return s;
@@ -243,8 +270,8 @@ void segregated_pool_resource::do_visit_blocks(block_visitor f) const {
             f({s.begin, s.bytes, false});
             return;
         }
-        for (std::byte const* p = s.begin; p != s.begin + s.extent; p += s.block_bytes)
-            f({p, s.block_bytes, s.is_live(p)});
+        for (std::byte const* p = s.begin; p != s.begin + s.extent(); p += s.block_bytes)
+            f({p, s.block_bytes, is_live(s, p)});
     });
     detail::visit_below(rest, nullptr, f);
 }
@@ -259,29 +286,30 @@ bool violated(char const* what, void const* where) {
 }
 
 // I1 of slab.hpp: exactly the live blocks have their bit set.
-bool checked_slab(slab const& s) {
+bool check_slab(slab const& s) {
     std::size_t live = 0;
-    for (std::byte const* p = s.begin; p != s.begin + s.extent; p += s.block_bytes)
+    for (std::byte const* p = s.begin; p != s.begin + s.extent(); p += s.block_bytes)
         live += s.is_live(p) ? 1u : 0u;
-    std::size_t bits_set = 0;
-    for (std::size_t i = 0; i < slab::bits_bytes(s.bytes) / 8; ++i)
-        bits_set += static_cast<std::size_t>(std::popcount(s.bits()[i]));
-    if (live != s.live() || bits_set != live)
+    std::size_t taken = 0;
+    std::size_t const words = (std::size_t{s.blocks} + 63) / 64;
+    for (std::size_t i = 0; i < words; ++i)
+        taken += static_cast<std::size_t>(std::popcount(s.bits()[i]));
+    if (live != s.live() || taken != live + (words * 64 - s.blocks))
         return violated("live blocks and bits do not add up in the slab", s.begin);
-    if (s.word_begin != s.begin + ((s.word - s.bits()) * 64 << s.shift))
-        return violated("the current word is not where it should be in the slab", s.begin);
+    if (s.word >= words)
+        return violated("the current word is none of the slab", s.begin);
     return true;
 }
 
 } // namespace
 
-bool segregated_pool_resource::checked_class(std::size_t c) const {
-    for (slab const* s = serving_[c].front(); s != nullptr; s = s->next)
-        if (s->state != slab_state::serving || s->size_class != c || s == current_[c] ||
-            s->count == 0 || s->count == s->capacity())
+bool segregated_pool_resource::check_pool(class_pool const& pool) const {
+    for (slab const* s = pool.serving.front(); s != nullptr; s = s->next)
+        if (s->state != slab_state::serving || s->owner != &pool || s == pool.current ||
+            s->count == 0)
             return violated("a slab should not be in its class's serving list", s->begin);
-    slab const* const s = current_[c];
-    if (s != none() && (s->state != slab_state::serving || s->size_class != c))
+    slab const* const s = pool.current;
+    if (s != slab::none() && (s->state != slab_state::serving || s->owner != &pool))
         return violated("a slab should not be current", s->begin);
     return true;
 }
@@ -295,12 +323,12 @@ bool segregated_pool_resource::do_check_invariants() const {
         if (!sound || s.state == slab_state::empty)
             return;
         serving += s.state == slab_state::serving ? 1u : 0u;
-        sound = checked_slab(s);
+        sound = check_slab(s);
     });
     for (std::size_t c = 0; sound && c < classes_.count(); ++c) {
-        sound = checked_class(c);
-        serving -= current_[c] != none() ? 1u : 0u;
-        for (slab const* s = serving_[c].front(); s != nullptr; s = s->next)
+        sound = check_pool(pools_[c]);
+        serving -= pools_[c].current != slab::none() ? 1u : 0u;
+        for (slab const* s = pools_[c].serving.front(); s != nullptr; s = s->next)
             --serving;
     }
     if (sound && serving != 0)

@@ -15,86 +15,103 @@ namespace strata::detail {
 
 // --- slab_table ---
 
-// Calls f(begin, end) for each piece of the chunk's slabs that lies in one region. A region begins
-// at a multiple of the largest slab size, so that no slab is cut.
+// Calls f(address, slab*) for each unit that the chunk's slabs lie in.
 template <class Visitor>
-void slab_table::for_each_piece(chunk const& c, Visitor const& f) const {
-    std::size_t const region_bytes = std::size_t{1} << region_log2_;
-    std::uintptr_t const end = address_of(c.base) + c.slab_area;
-    for (std::uintptr_t begin = address_of(c.base); begin < end;) {
-        std::uintptr_t const next = std::min(end, align_down(begin, region_bytes) + region_bytes);
-        f(begin, next);
-        begin = next;
+void slab_table::for_each_unit(chunk const& c, unsigned unit_log2, Visitor const& f) {
+    for (std::size_t i = 0; i < c.slabs; ++i) {
+        slab* const s = c.at(i);
+        std::size_t const offset = i * c.slab_bytes;
+        std::uintptr_t const begin = address_of(c.base) + offset;
+        std::uintptr_t const end = begin + std::min(c.slab_bytes, c.slab_area - offset);
+        for (std::uintptr_t unit = begin; unit < end; unit += std::uintptr_t{1} << unit_log2)
+            f(unit, s);
     }
 }
 
-void slab_table::reserve(chunk const& c, std::pmr::memory_resource* upstream) {
-    std::size_t needed = used_;
-    for_each_piece(c, [&](std::uintptr_t, std::uintptr_t) { ++needed; });
-    if (2 * needed <= mask_)
+void slab_table::reserve(chunk const& added, chunk const* list,
+                         std::pmr::memory_resource* upstream) {
+    std::size_t units = 0;
+    auto const count = [&](std::uintptr_t, slab*) { ++units; };
+    for_each_unit(added, unit_log2_, count);
+    if (2 * (used_ + units) <= mask_)
         return;
-    std::size_t const count = std::max<std::size_t>(16, std::bit_ceil(2 * needed + 1));
+    unsigned unit_log2 = unit_log2_;
+    for (chunk const* c = list; c != nullptr; c = c->next)
+        for_each_unit(*c, unit_log2_, count);
+    if (units > most_small_units && unit_log2 != large_log2_) {
+        unit_log2 = large_log2_;
+        units = 0;
+        for_each_unit(added, unit_log2, count);
+        for (chunk const* c = list; c != nullptr; c = c->next)
+            for_each_unit(*c, unit_log2, count);
+    }
+    // Sparse, so that the first guess is right nearly always; large slabs have few entries.
+    std::size_t const sparse = unit_log2 == large_log2_ ? 8 : 4;
+    std::size_t const wanted = std::max<std::size_t>(16, std::bit_ceil(sparse * units));
     auto* const grown =
-        static_cast<entry*>(upstream->allocate(count * sizeof(entry), alignof(entry)));
-    std::uninitialized_fill_n(grown, count, vacant);
+        static_cast<slab**>(upstream->allocate(wanted * sizeof(slab*), alignof(slab*)));
+    std::uninitialized_fill_n(grown, wanted, vacant());
     std::size_t const old_bytes = bytes();
-    std::span<entry> const old{entries_, mask_ + 1};
-    entries_ = grown;
-    mask_ = count - 1;
-    for (entry const& e : old)
-        if (e.records != nullptr)
-            place(e);
+    slab** const old = std::exchange(entries_, grown);
+    mask_ = wanted - 1;
+    used_ = 0;
+    home_shift_ = static_cast<unsigned>(std::countl_zero(mask_));
+    unit_log2_ = unit_log2;
+    for (chunk const* c = list; c != nullptr; c = c->next)
+        insert(*c);
     if (old_bytes != 0)
-        return_upstream(upstream, old.data(), old_bytes, alignof(entry));
-}
-
-void slab_table::place(entry const& e) noexcept {
-    std::size_t i = home(e.begin);
-    while (entries_[i].records != nullptr)
-        i = (i + 1) & mask_;
-    entries_[i] = e;
+        return_upstream(upstream, old, old_bytes, alignof(slab*));
 }
 
 void slab_table::insert(chunk const& c) noexcept {
-    for_each_piece(c, [&](std::uintptr_t begin, std::uintptr_t end) {
-        std::size_t const index = (begin - address_of(c.base)) / c.slab_bytes;
-        place({begin, c.records() + index * c.record_bytes, static_cast<std::uint32_t>(end - begin),
-               static_cast<std::uint16_t>(c.record_bytes),
-               static_cast<std::uint8_t>(std::countr_zero(c.slab_bytes))});
+    for_each_unit(c, unit_log2_, [&](std::uintptr_t unit, slab* s) {
+        std::size_t i = home(unit);
+        while (entries_[i] != vacant())
+            i = (i + 1) & mask_;
+        entries_[i] = s;
         ++used_;
     });
 }
 
-void slab_table::erase(chunk const& c) noexcept {
-    for_each_piece(c, [&](std::uintptr_t begin, std::uintptr_t) {
-        std::size_t i = home(begin);
-        while (entries_[i].begin != begin)
+void slab_table::erase(chunk const& c, chunk const* list) noexcept {
+    if (unit_log2_ != large_log2_) { // a slab has several entries then, but there are few
+        std::fill_n(entries_, mask_ + 1, vacant());
+        used_ = 0;
+        for (; list != nullptr; list = list->next)
+            insert(*list);
+        return;
+    }
+    for (std::size_t k = 0; k < c.slabs; ++k) {
+        std::size_t i = home(address_of(c.at(k)->begin));
+        while (entries_[i] != c.at(k))
             i = (i + 1) & mask_;
         remove(i);
         --used_;
-    });
+    }
 }
 
 // Pulls later entries of the probe sequence back over the hole, so that no search ends early
-// (Knuth, TAOCP vol. 3, 6.4, algorithm R).
+// (Knuth, TAOCP vol. 3, 6.4, algorithm R). Requires: each slab has one entry.
 void slab_table::remove(std::size_t hole) noexcept {
-    for (std::size_t i = (hole + 1) & mask_; entries_[i].records != nullptr; i = (i + 1) & mask_) {
-        std::size_t const from_home = (i - home(entries_[i].begin)) & mask_;
+    for (std::size_t i = (hole + 1) & mask_; entries_[i] != vacant(); i = (i + 1) & mask_) {
+        std::size_t const from_home = (i - home(address_of(entries_[i]->begin))) & mask_;
         std::size_t const from_hole = (i - hole) & mask_;
         if (from_home >= from_hole) {
             entries_[hole] = entries_[i];
             hole = i;
         }
     }
-    entries_[hole] = vacant;
+    entries_[hole] = vacant();
 }
 
 void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
     std::size_t const held = bytes();
-    entry* const gone = std::exchange(entries_, const_cast<entry*>(&vacant));
+    slab** const gone = std::exchange(entries_, ends_);
     mask_ = used_ = 0;
+    home_shift_ = 63;
+    unit_log2_ = small_log2;
     if (held != 0)
-        return_upstream(upstream, gone, held, alignof(entry));
+        return_upstream(upstream, gone, held, alignof(slab*));
 }
 
 // --- slab_source ---
@@ -128,6 +145,7 @@ slab* slab_source::take(std::size_t block_bytes) {
 
 void slab_source::put(slab* s) noexcept {
     s->state = slab_state::empty;
+    s->owner = nullptr;
     empties_like(*s).push(s);
     chunk& c = chunk_of(s);
     if (--c.used != 0)
@@ -194,7 +212,7 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
     laid_out.slab_bytes = slab_bytes;
     laid_out.record_bytes = record_bytes;
     laid_out.slabs = static_cast<std::uint32_t>(slabs + (has_short_slab ? 1 : 0));
-    table_.reserve(laid_out, upstream_);
+    table_.reserve(laid_out, chunks_, upstream_);
 
     auto* const c = ::new (base + area) chunk{laid_out};
     for (std::size_t i = c->slabs; i-- > 0;) {
@@ -222,11 +240,11 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
 void slab_source::give_back(chunk& c) noexcept {
     for (std::size_t i = 0; i < c.slabs; ++i)
         empties_like(*c.at(i)).remove(c.at(i));
-    table_.erase(c);
     chunk** at = &chunks_;
     while (*at != &c)
         at = &(*at)->next;
     *at = c.next;
+    table_.erase(c, chunks_);
     chunk_bytes_ -= c.bytes;
     --idle_chunks_;
     gave_back_ = true;
@@ -279,7 +297,8 @@ bool slab_source::check_invariants() const {
         std::size_t used = 0;
         for (std::size_t i = 0; i < c->slabs; ++i) {
             slab const* const s = c->at(i);
-            if (find(s->begin) != s || find(s->begin + s->bytes - 1) != s)
+            if (find(s->begin) != s || find(s->begin + s->bytes - 1) != s ||
+                (s->owner == nullptr) != (s->state == slab_state::empty))
                 return violated("slab not found by its address", s->begin);
             if (s->state != slab_state::empty)
                 ++used;

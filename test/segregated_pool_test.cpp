@@ -157,6 +157,38 @@ BOOST_AUTO_TEST_CASE(an_emptied_slab_hands_out_in_address_order) {
     BOOST_TEST(ascending >= 180u); // but at slab borders
 }
 
+// Its bit stays set (class_pool.hpp, I1); nobody must be able to tell.
+BOOST_AUTO_TEST_CASE(a_block_freed_at_once_is_free_in_every_book) {
+    misuse_recorder recorder;
+    counting_upstream upstream;
+    segregated_pool_resource pool{&upstream};
+    void* const other = pool.allocate(48);
+    void* const p = pool.allocate(48);
+    auto const live = pool.stats();
+    pool.deallocate(p, 48);
+    auto const now = pool.stats();
+    BOOST_TEST(now.live_blocks == 1u);
+    BOOST_TEST(now.live_bytes == live.live_bytes / 2);
+    BOOST_TEST(now.requested_bytes == 48u);
+    BOOST_TEST(now.free_blocks == live.free_blocks + 1);
+    BOOST_TEST(now.free_bytes == live.free_bytes + live.live_bytes / 2);
+    BOOST_TEST(now.largest_free_bytes == live.largest_free_bytes);
+    pool.visit_blocks([&](strata::block_info const& block) {
+        if (block.address == p || block.address == other)
+            BOOST_TEST(block.live == (block.address == other));
+    });
+    BOOST_TEST((pool.diagnose(p, 48, 16) == misuse_kind::double_free));
+    pool.deallocate(p, 48);
+    BOOST_TEST(recorder.take().size() == 1u);
+    BOOST_TEST(pool.check_invariants());
+    BOOST_TEST(pool.allocate(48) == p);
+    pool.deallocate(p, 48);
+    pool.deallocate(other, 48);
+    BOOST_TEST(pool.stats().live_blocks == 0u);
+    pool.trim();
+    BOOST_TEST(upstream.live_bytes() == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(an_empty_slab_serves_any_class) {
     counting_upstream upstream;
     segregated_pool_resource pool{tiny_slabs(), &upstream};

@@ -7,18 +7,17 @@
 // out of band which of its blocks are live, so that live blocks carry no header and every free is
 // checked. Requests above the largest class go upstream one by one.
 //
-//   lookup ──► class 0 (8 B)   current ──► slab    serving ──► slab ⇄ slab        slab.hpp
-//              class 1 (16 B)  current ──► slab    serving ──► …
-//              …                              ▲                 ▲
-//              slab source: chunks from upstream, empty slabs   │              slab_source.hpp
-//              served blocks: what upstream served one by one ──┘           served_blocks.hpp
+//   lookup ──► class of  8 B   slabs with free blocks of that size                class_pool.hpp
+//              class of 16 B   …                                                        slab.hpp
+//              …
+//              slab source: chunks from upstream, slab of an address, empty slabs  slab_source.hpp
+//              served blocks: what upstream served one by one                    served_blocks.hpp
 //
-//   I1  a class's current slab is the one it allocates from; its serving list holds all others
-//       that have a free block. A full slab is in no list, its class finds it when a block returns.
-//   I2  an address belongs to the slab that the slab source finds for it, or to the served blocks,
-//       or to nobody. A pointer is read only after it was found to be a live block.
+//   I1  an address belongs to the slab that the slab source finds for it, or to the served blocks,
+//       or to nobody. A slab is looked at only after it was found so, the blocks never.
+//   I2  a slab belongs to one class, or is empty and with the slab source.
 //
-// Cost: allocate and deallocate O(1); overhead 1/64 of a slab for bits and up to 128 bytes for its record;
+// Cost: allocate and deallocate O(1); overhead 1/64 of a slab for bits and 128 bytes for its record;
 // upstream calls: one a chunk. Choose it for many blocks of mixed small sizes; for one size and a
 // hard bound fixed_block_resource is leaner, for a fixed region best_fit_resource packs tighter.
 //
@@ -30,6 +29,7 @@
 #include <optional>
 #include <span>
 
+#include <strata/detail/class_pool.hpp>
 #include <strata/detail/served_blocks.hpp>
 #include <strata/detail/size_classes.hpp>
 #include <strata/detail/slab.hpp>
@@ -83,40 +83,32 @@ class segregated_pool_resource final : public resource {
     }
 
   private:
+    using class_pool = detail::class_pool;
     using slab = detail::slab;
 
-    /// Throws: what upstream throws. Complexity: O(1), upstream calls 0 amortised, 3 worst.
+    /// Throws: what upstream throws. Complexity: O(1), upstream calls 0 amortised, 4 worst.
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
         if (classes_.tabulates(bytes, alignment)) [[likely]] {
-            if (void* const p = current_[classes_.of(bytes, alignment)]->pop()) [[likely]] {
-                requested_bytes_ += bytes;
+            if (void* const p = pools_[classes_.of(bytes, alignment)].pop()) [[likely]] {
+                bytes_taken_ += bytes;
                 return p;
             }
         }
         return allocate_slow(bytes, alignment);
     }
 
-    /// Complexity: O(1).
+    /// Complexity: O(1) but for chunks that go back upstream.
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
-        if (!deallocate_current(p, bytes, alignment))
-            deallocate_or_report(p, bytes, alignment);
+        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
+            return deallocate_or_report(p, bytes, alignment);
+        class_pool& pool = pools_[classes_.of(bytes, alignment)];
+        if (pool.push(p)) [[likely]]
+            bytes_returned_ += bytes;
+        else
+            deallocate_elsewhere(p, bytes, alignment);
     }
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
-                                                 std::size_t alignment) override {
-        return deallocate_current(p, bytes, alignment) ? std::nullopt
-                                                       : deallocate_slow(p, bytes, alignment);
-    }
-
-    /// Frees a block of its class's current slab: the likely case. Returns: whether p is one.
-    bool deallocate_current(void* p, std::size_t bytes, std::size_t alignment) noexcept {
-        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
-            return false;
-        slab& s = *current_[classes_.of(bytes, alignment)];
-        if (!s.push(p))
-            return false;
-        requested_bytes_ -= bytes;
-        return true;
-    }
+                                                 std::size_t alignment) override;
 
     bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes,
                        std::size_t alignment) override;
@@ -133,22 +125,24 @@ class segregated_pool_resource final : public resource {
     char const* do_name() const noexcept override { return "segregated_pool_resource"; }
 
     // Not inlined: what calls them at its end then needs no stack frame.
+    [[gnu::noinline]] void deallocate_elsewhere(void* p, std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
-    [[gnu::noinline]] std::optional<misuse_kind> deallocate_slow(void* p, std::size_t bytes,
-                                                                 std::size_t alignment);
     [[gnu::noinline]] void deallocate_or_report(void* p, std::size_t bytes, std::size_t alignment);
     [[nodiscard]] std::size_t class_of(std::size_t bytes, std::size_t alignment) const noexcept;
-    [[nodiscard]] bool checked_class(std::size_t c) const;
-    [[nodiscard]] std::size_t largest_class_within(std::size_t bytes) const noexcept;
-    void serve_from_next_slab(std::size_t c);
     void returned_last(slab* s) noexcept;
-    void forget_slabs() noexcept;
+    bool push(void const* p, class_pool& pool) noexcept;
+    [[nodiscard]] bool is_live(slab const& s, void const* p) const noexcept;
+    [[nodiscard]] std::size_t largest_class_within(std::size_t bytes) const noexcept;
+    void refill(std::size_t c);
+    [[nodiscard]] bool check_pool(class_pool const& pool) const;
 
-    std::array<slab*, detail::size_classes::most_classes + 1> current_; // never null, see no_slab
+    std::array<class_pool, detail::size_classes::most_classes + 1> pools_; // the last serves no one
     bool pass_through_ = false;
-    std::size_t requested_bytes_ = 0; // of live pooled blocks
+    // Two sums, since one would be a chain of loads and stores through all calls: of what was asked
+    // for in blocks from pools, and of what came back.
+    std::size_t bytes_taken_ = 0;
+    std::size_t bytes_returned_ = 0;
     detail::size_classes classes_;
-    std::array<detail::slab_list, detail::size_classes::most_classes> serving_{};
     detail::served_blocks served_;
     detail::slab_source source_;
 };

@@ -50,7 +50,7 @@ class size_classes {
     /// Requires: tabulates(bytes, alignment).
     /// Returns: the class, count() where none is aligned enough. Complexity: O(1), 1 load.
     [[nodiscard]] std::size_t of(std::size_t bytes, std::size_t alignment) const noexcept {
-        return table_[(bytes + 7) / 8][alignment > 8];
+        return table_[(bytes + 7) / 8][alignment / 16];
     }
 
     /// Makes tabulates() false for all.

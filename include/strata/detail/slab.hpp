@@ -5,20 +5,17 @@
 // themselves are never read or written.
 //
 //   slab memory  │ block 0 │ block 1 │ block 2 │ … │ last block │ tail │
-//   live bits        1         0         1             0                 a bit for each 2^shift bytes
-//                └── one word of bits: the blocks that pop() hands out next ──┘
+//   taken bits        1         0         1     …         0    1 1 1 1 1    a bit for each block
+//                └──── one word: the blocks that pop() hands out next ────┘
 //
-// A block's bit stands at (address - begin) >> shift, where 2^shift is the largest power of two
-// that divides the block size: no multiplication, and a pointer into a block never hits a set bit.
-// Of a block size of k * 2^shift every k-th bit belongs to a block: `starts` masks those of the
-// current word. Words are gone through in a circle, so that blocks come in address order and those
-// that were freed behind are found when their turn comes: a list through freed blocks costs a cache
-// miss for each of them, 36 ns a block of 100,000 that are freed in random order.
+// An address becomes a bit by one exact division, which also tells whether a block begins there.
+// Words are gone through in a circle, so that blocks come in address order, and those that were freed
+// behind when their turn comes: a list through freed blocks costs a cache miss for each of them, 36 ns
+// a block of 100,000 that are freed in random order.
 //
-//   I1  exactly the live blocks have their bit set.
+//   I1  of the bits for blocks exactly those of live ones are set; those behind them are set.
 //   I2  count is what must come back until something is to be done: all live blocks of a slab that
 //       can serve (then it is empty), one block of a full slab (then it can serve again).
-//   I3  word, word_begin and starts are those of one word of bits.
 
 #include <bit>
 #include <cstddef>
@@ -26,75 +23,80 @@
 #include <new>
 
 #include <strata/detail/bits.hpp>
+#include <strata/detail/exact_divider.hpp>
 
 namespace strata::detail {
 
 enum class slab_state : std::uint8_t {
     empty,   ///< belongs to no size class
-    serving, ///< its class's current slab, or in its class's list of slabs that can serve
+    serving, ///< in its class's list of slabs that can serve
     full,    ///< in no list
 };
 
+class class_pool;
+
 struct slab {
     std::byte* begin;
-    std::uint64_t* word;   ///< the current word of bits
-    std::byte* word_begin; ///< the address that its bit 0 stands for
-    std::uint64_t starts;  ///< its bits that belong to blocks
-    std::uint32_t count;   ///< I2
-    std::uint32_t bit_count;
-    std::uint8_t shift; ///< log2(bytes) of memory for each bit
-    std::uint8_t size_class;
-    slab_state state;
+    class_pool* owner;      ///< null: the slab is empty and belongs to no class
+    exact_divider block_of; ///< from offset to block
+    std::uint32_t word;     ///< index of the current word of bits
+    std::uint32_t count;    ///< I2
+    std::uint32_t blocks;
     std::uint32_t block_bytes;
-    // Not needed to hand out a block of the current word:
-    std::uint64_t every_kth;     ///< bits 0, k, 2k, … of a word
-    std::uint32_t k;             ///< block_bytes >> shift, an odd number
-    std::uint32_t extent;        ///< bytes from begin to the end of the last whole block
     std::uint32_t bytes;         ///< of slab memory
     std::uint32_t record_offset; ///< bytes from the chunk's description to this
-    slab* next;                  ///< in the list that it is in; not owned
+    slab_state state;
+    slab* next; ///< in the list that it is in; not owned
     slab* previous;
 
     /// Returns: a block of the current word, now live; null when it has none. Complexity: O(1).
-    void* pop() noexcept {
-        std::uint64_t const free = ~*word & starts;
-        if (free == 0)
+    std::byte* pop() noexcept {
+        std::uint64_t& taken = bits()[word];
+        std::uint64_t const before = taken;
+        if (before == all_taken)
             return nullptr;
-        *word |= free & (~free + 1);
+        taken = before | (before + 1); // sets the lowest 0
         ++count;
-        return word_begin + (static_cast<std::size_t>(std::countr_zero(free)) << shift);
+        auto const bit = static_cast<std::size_t>(std::countr_one(before));
+        return begin + (word * std::size_t{64} + bit) * block_bytes;
     }
 
     /// Takes a block back; any address may be passed.
     /// Returns: whether p was a live block of this slab; it is free then, and count one less.
     /// Complexity: O(1).
     bool push(void const* p) noexcept {
-        std::size_t const i = bit_of(p);
-        if (i >= bit_count)
+        std::uint64_t const i = block_of(offset_between(begin, p));
+        if (i >= blocks)
             return false;
-        std::uint64_t& marks = bits()[i / 64];
         std::uint64_t const mark = std::uint64_t{1} << i % 64;
-        if ((marks & mark) == 0)
+        std::uint64_t& taken = bits()[i / 64];
+        if ((taken & mark) == 0)
             return false;
-        marks &= ~mark;
+        taken ^= mark;
         --count;
         return true;
     }
 
-    /// Makes the next word that has a free block the current one.
-    /// Returns: whether there is one. Complexity: O(bits / 64), amortised by the blocks it has.
+    /// Makes a word that has a free block the current one: this one, or the next that has.
+    /// Returns: whether there is one. Complexity: O(blocks / 64), amortised by the blocks it has.
     bool turn() noexcept;
 
     /// Makes an empty slab one of blocks of `bytes_each`.
-    void assign(std::size_t to_class, std::size_t bytes_each) noexcept;
+    void assign(class_pool& to, std::size_t bytes_each) noexcept;
 
-    [[nodiscard]] std::uint32_t capacity() const noexcept { return extent / block_bytes; }
+    /// Returns: a slab that holds no address and has no block; always the same. Never written.
+    static slab* none() noexcept;
+
+    [[nodiscard]] std::size_t extent() const noexcept { return std::size_t{blocks} * block_bytes; }
     [[nodiscard]] std::uint32_t live() const noexcept {
-        return state == slab_state::full ? capacity() : count;
+        return state == slab_state::full ? blocks : count;
     }
     [[nodiscard]] bool is_live(void const* p) const noexcept {
-        std::size_t const i = bit_of(p);
-        return i < bit_count && (bits()[i / 64] >> i % 64 & 1) != 0;
+        std::uint64_t const i = block_of(offset_between(begin, p));
+        return i < blocks && (bits()[i / 64] >> i % 64 & 1) != 0;
+    }
+    [[nodiscard]] bool contains(void const* p) const noexcept {
+        return offset_between(begin, p) < bytes;
     }
 
     /// The bits follow the slab; there are bits_bytes(bytes) bytes of them, whatever its class.
@@ -109,13 +111,7 @@ struct slab {
     }
 
   private:
-    void set_word(std::size_t i) noexcept;
-
-    /// The bit of the block that starts at p; rotated, so that an offset that is no multiple of
-    /// 2^shift becomes an index beyond all bits, as any address outside the slab does.
-    [[nodiscard]] std::size_t bit_of(void const* p) const noexcept {
-        return std::rotr(offset_between(begin, p), shift);
-    }
+    static constexpr std::uint64_t all_taken = ~std::uint64_t{0};
 };
 static_assert(sizeof(slab) % alignof(std::uint64_t) == 0, "its bits follow it");
 

@@ -7,15 +7,16 @@
 //                                                          shortened by what is kept behind it
 //
 // Chunks grow from first_chunk_bytes, fourfold while small, then by up to half of what is held, up to
-// largest_chunk_bytes, in powers of two: upstreams find room for what they had before. Small chunks have small slabs, so that a small pool stays small. A hash
-// table from address to slab finds the slab of any pointer without reading memory near it.
+// largest_chunk_bytes, in powers of two: upstreams find room for what they had before. Small chunks
+// have small slabs, so that a small pool stays small. A hash table finds the slab of any address
+// without reading memory near it.
 //
 // A chunk whose slabs are all empty goes back upstream, but for one; each time a chunk has to be
 // taken after one was given back, twice as many are kept, so that a tide of work settles.
 //
 //   I1  a slab is in the empty list of its size exactly if its state is empty.
 //   I2  chunk.used = its slabs that are not empty; idle_chunks_ counts chunks with used = 0.
-//   I3  the table has one entry for each region that a chunk has slabs in; half of it is vacant.
+//   I3  the table leads from every address in a slab to it; half of its entries are vacant.
 //   I4  held_bytes_ = chunks + table = what upstream has outstanding.
 
 #include <array>
@@ -58,59 +59,59 @@ inline chunk& chunk_of(slab* s) noexcept {
     return *std::launder(reinterpret_cast<chunk*>(as_bytes(s) - s->record_offset));
 }
 
-/// An open-addressing hash table from regions of 2^region_log2 bytes to the slabs in them: an entry
-/// for each piece of a chunk that lies in one region. Neighbouring regions are spread by Fibonacci
-/// hashing (Knuth, TAOCP vol. 3, 6.4).
+/// An open-addressing hash table from units of memory to the slabs that lie in them (Fibonacci
+/// hashing: Knuth, TAOCP vol. 3, 6.4). A unit is the smallest slab while the pool is small, so that
+/// no two slabs share one; then the largest, so that the table stays in cache.
 class slab_table {
   public:
-    explicit slab_table(unsigned region_log2) noexcept : region_log2_{region_log2} {}
+    explicit slab_table(unsigned large_log2) noexcept
+        : unit_log2_{small_log2}, large_log2_{large_log2} {}
 
+    /// Returns: the slab that p lies in, mostly; where there is none, another or one without memory.
+    [[nodiscard]] slab* guess(void const* p) const noexcept {
+        return entries_[home(address_of(p))];
+    }
     /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
     [[nodiscard]] slab* find(void const* p) const noexcept {
-        for (std::size_t i = home(address_of(p));; i = (i + 1) & mask_) {
-            entry const& e = entries_[i];
-            std::size_t const offset = address_of(p) - e.begin;
-            if (offset < e.bytes)
-                return slab_at(e.records + (offset >> e.slab_log2) * e.record_bytes);
-            if (e.records == nullptr)
-                return nullptr;
-        }
+        std::size_t i = home(address_of(p));
+        while (!entries_[i]->contains(p) && entries_[i] != vacant())
+            i = (i + 1) & mask_;
+        return entries_[i] != vacant() ? entries_[i] : nullptr;
     }
 
-    /// Makes room for a chunk. Throws: what upstream throws; nothing has changed then.
-    void reserve(chunk const& c, std::pmr::memory_resource* upstream);
+    /// Makes room for a chunk beside those of the list.
+    /// Throws: what upstream throws; nothing has changed then. Complexity: amortised O(slabs of it).
+    void reserve(chunk const& added, chunk const* list, std::pmr::memory_resource* upstream);
     /// Requires: room was reserved.
     void insert(chunk const& c) noexcept;
-    void erase(chunk const& c) noexcept;
+    /// `list`: the chunks that remain. Complexity: O(slabs of c), or O(1) where units are small.
+    void erase(chunk const& c, chunk const* list) noexcept;
     void release(std::pmr::memory_resource* upstream) noexcept;
 
     /// Returns: what it holds from upstream.
     [[nodiscard]] std::size_t bytes() const noexcept {
-        return mask_ != 0 ? (mask_ + 1) * sizeof(entry) : 0;
+        return mask_ != 0 ? (mask_ + 1) * sizeof(slab*) : 0;
     }
 
   private:
-    struct entry {
-        std::uintptr_t begin;
-        std::byte* records; // of the slabs from begin on; null: the entry is vacant
-        std::uint32_t bytes;
-        std::uint16_t record_bytes;
-        std::uint8_t slab_log2;
-    };
-    static constexpr entry vacant{};
+    static constexpr unsigned small_log2 = 10;
+    static constexpr std::size_t most_small_units = 512;
 
+    [[nodiscard]] static slab* vacant() noexcept { return slab::none(); }
     [[nodiscard]] std::size_t home(std::uintptr_t address) const noexcept {
-        return ((address >> region_log2_) * 0x9e3779b97f4a7c15u >> 32) & mask_;
+        return (address >> unit_log2_) * 0x9e3779b97f4a7c15u >> home_shift_;
     }
-    template <class Visitor>
-    void for_each_piece(chunk const& c, Visitor const& f) const;
-    void place(entry const& e) noexcept;
     void remove(std::size_t hole) noexcept;
+    template <class Visitor>
+    static void for_each_unit(chunk const& c, unsigned unit_log2, Visitor const& f);
 
-    entry* entries_ = const_cast<entry*>(&vacant); // owned, from upstream, but for `vacant`
+    slab* ends_[2] = {slab::none(), slab::none()}; // the entries of an empty table
+    slab** entries_ = ends_;                       // owned, from upstream, but for those
     std::size_t mask_ = 0;                         // entries - 1
-    std::size_t used_ = 0;
-    unsigned region_log2_;
+    std::size_t used_ = 0;                         // entries that are not vacant
+    unsigned home_shift_ = 63;                     // 64 - log2(entries), but at most 63
+    unsigned unit_log2_;
+    unsigned large_log2_;
 };
 
 class slab_source {
@@ -140,6 +141,8 @@ class slab_source {
 
     /// Returns: the slab that p lies in, or null; any address may be asked for.
     [[nodiscard]] slab* find(void const* p) const noexcept { return table_.find(p); }
+    /// Returns: the same, mostly; but where there is none, another, or one without memory.
+    [[nodiscard]] slab* guess(void const* p) const noexcept { return table_.guess(p); }
 
     /// Gives every chunk back.
     void release() noexcept;
