@@ -100,15 +100,16 @@ void segregated_pool_resource::refill(std::size_t c) {
 
 // --- deallocate ---
 
-// Most blocks of other slabs than the current one are found at the first guess.
-// Requires: classes_.tabulates(bytes, alignment).
+// Large blocks, and those of other slabs than the current one: most are found at the first guess.
 void segregated_pool_resource::deallocate_elsewhere(void* p, std::size_t bytes,
                                                     std::size_t alignment) {
-    class_pool& pool = pools_[classes_.of(bytes, alignment)];
-    slab* const s = source_.guess(p);
-    bool const is_usual = s->owner == &pool && s->count > 1;
-    if (!is_usual || pool.is_free_last(p) || !s->push(p))
-        return deallocate_or_report(p, bytes, alignment);
+    class_pool& pool = pools_[class_of(bytes, alignment)];
+    if (!pool.push(p)) {
+        slab* const s = source_.guess(p);
+        bool const is_usual = s->owner == &pool && s->count > 1;
+        if (!is_usual || pool.is_free_last(p) || !s->push(p))
+            return deallocate_or_report(p, bytes, alignment);
+    }
     bytes_returned_ += bytes;
 }
 

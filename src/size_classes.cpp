@@ -46,12 +46,14 @@ size_classes::size_classes(std::span<std::size_t const> block_sizes, std::size_t
 
     table_end_ = std::min(block_bytes_[count_ - 1], most_table_bytes) + 1;
     for (std::size_t slot = 0; slot < table_.size(); ++slot) {
-        table_[slot][0] = static_cast<std::uint8_t>(find(slot * 8, 8));
-        table_[slot][1] = static_cast<std::uint8_t>(find(slot * 8, 16));
+        table_[slot][0] = static_cast<std::uint8_t>(search(slot * 8, 8));
+        table_[slot][1] = static_cast<std::uint8_t>(search(slot * 8, 16));
     }
+    for (std::size_t slot = 0; slot < large_table_.size(); ++slot)
+        large_table_[slot] = static_cast<std::uint8_t>(search(slot * large_step, 16));
 }
 
-std::size_t size_classes::find(std::size_t bytes, std::size_t alignment) const noexcept {
+std::size_t size_classes::search(std::size_t bytes, std::size_t alignment) const noexcept {
     auto const sizes = block_sizes();
     auto const first = std::lower_bound(sizes.begin(), sizes.end(), bytes);
     auto const fitting = std::find_if(first, sizes.end(), [=](std::size_t block) {

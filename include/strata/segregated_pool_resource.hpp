@@ -99,13 +99,10 @@ class segregated_pool_resource final : public resource {
 
     /// Complexity: O(1) but for chunks that go back upstream.
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
-        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
-            return deallocate_or_report(p, bytes, alignment);
-        class_pool& pool = pools_[classes_.of(bytes, alignment)];
-        if (pool.push(p)) [[likely]]
-            bytes_returned_ += bytes;
-        else
-            deallocate_elsewhere(p, bytes, alignment);
+        if (!classes_.tabulates(bytes, alignment) || !pools_[classes_.of(bytes, alignment)].push(p))
+            [[unlikely]]
+            return deallocate_elsewhere(p, bytes, alignment);
+        bytes_returned_ += bytes;
     }
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
                                                  std::size_t alignment) override;
@@ -127,7 +124,7 @@ class segregated_pool_resource final : public resource {
     // Not inlined: what calls them at its end then needs no stack frame.
     [[gnu::noinline]] void deallocate_elsewhere(void* p, std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
-    [[gnu::noinline]] void deallocate_or_report(void* p, std::size_t bytes, std::size_t alignment);
+    void deallocate_or_report(void* p, std::size_t bytes, std::size_t alignment);
     [[nodiscard]] std::size_t class_of(std::size_t bytes, std::size_t alignment) const noexcept;
     void returned_last(slab* s) noexcept;
     bool push(void const* p, class_pool& pool) noexcept;

@@ -7,8 +7,8 @@
 //
 // Blocks of a class lie at multiples of the block size from an aligned slab start, so a block size
 // is aligned to its largest power-of-two factor: 48 bytes to 16, 64 to 64. The table has a column for
-// alignments up to 8 and one for 16, which skips classes such as 24. Larger requests are searched
-// for in log2(classes) steps: few enough programs make them often.
+// alignments up to 8 and one for 16, which skips classes such as 24. Larger requests have a table in
+// steps of 128 bytes; only over-aligned ones are searched for.
 //
 //   I1  block sizes ascend; each is a multiple of 8, above 1 KiB of 128.
 //   I2  of(bytes, alignment) is the first class that is large and aligned enough.
@@ -57,14 +57,22 @@ class size_classes {
     void switch_table_off() noexcept { table_end_ = 0; }
 
     /// Returns: the class for any size and alignment, count() where none serves.
-    /// Complexity: O(log classes), and O(classes) for alignments above 16.
-    [[nodiscard]] std::size_t find(std::size_t bytes, std::size_t alignment) const noexcept;
+    /// Complexity: O(1), O(classes) for alignments above 16.
+    [[nodiscard]] std::size_t find(std::size_t bytes, std::size_t alignment) const noexcept {
+        if (bytes > most_table_bytes && bytes <= largest() && alignment <= 16)
+            return large_table_[(bytes + large_step - 1) / large_step];
+        return search(bytes, alignment);
+    }
 
   private:
     static constexpr std::size_t most_table_bytes = 1024;
+    static constexpr std::size_t large_step = 128;
+
+    [[nodiscard]] std::size_t search(std::size_t bytes, std::size_t alignment) const noexcept;
 
     std::size_t table_end_ = 0; // bytes below it are in the table
     std::array<std::array<std::uint8_t, 2>, most_table_bytes / 8 + 1> table_{}; // [slot][align > 8]
+    std::array<std::uint8_t, largest_block_bytes / large_step + 1> large_table_{};
     std::array<std::size_t, most_classes> block_bytes_{}; // the first count_ are in use
     std::size_t count_ = 0;
 };
