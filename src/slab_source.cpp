@@ -190,8 +190,10 @@ slab* slab_source::replenish(std::size_t slab_bytes) {
         return_upstream(upstream_, p, bytes, slabs_of);
         throw;
     }
-    if (std::exchange(gave_back_, false))
-        keep_chunks_ *= 2;
+    if (regretted_ != 0) {
+        --regretted_;
+        ++keep_chunks_;
+    }
     return c->at(0);
 }
 
@@ -247,7 +249,7 @@ void slab_source::give_back(chunk& c) noexcept {
     table_.erase(c, chunks_);
     chunk_bytes_ -= c.bytes;
     --idle_chunks_;
-    gave_back_ = true;
+    ++regretted_;
     return_upstream(upstream_, c.base, c.bytes, c.slab_bytes);
     if (chunks_ == nullptr)
         table_.release(upstream_);
@@ -259,7 +261,7 @@ void slab_source::release() noexcept {
     empty_.fill(slab_list{});
     chunk_bytes_ = idle_chunks_ = 0;
     keep_chunks_ = 1;
-    gave_back_ = false;
+    regretted_ = 0;
     table_.release(upstream_);
     while (c != nullptr) {
         chunk const gone = *c;
@@ -278,7 +280,7 @@ void slab_source::trim() noexcept {
     while (chunk* const c = first_idle())
         give_back(*c);
     keep_chunks_ = 1;
-    gave_back_ = false;
+    regretted_ = 0;
 }
 
 bool slab_source::check_invariants() const {

@@ -11,8 +11,8 @@
 // have small slabs, so that a small pool stays small. A hash table finds the slab of any address
 // without reading memory near it.
 //
-// A chunk whose slabs are all empty goes back upstream, but for one; each time a chunk has to be
-// taken after one was given back, twice as many are kept, so that a tide of work settles.
+// A chunk whose slabs are all empty goes back upstream, but for one; for each that has to be taken
+// after one was given back, one more is kept, so that a tide of work settles with its second turn.
 //
 //   I1  a slab is in the empty list of its size exactly if its state is empty.
 //   I2  chunk.used = its slabs that are not empty; idle_chunks_ counts chunks with used = 0.
@@ -180,7 +180,7 @@ class slab_source {
     std::size_t chunk_bytes_ = 0;
     std::size_t idle_chunks_ = 0; // I2
     std::size_t keep_chunks_ = 1; // idle chunks that are not given back
-    bool gave_back_ = false;      // since the last replenish
+    std::size_t regretted_ = 0;   // given back and not taken anew
 };
 
 } // namespace strata::detail
