@@ -19,7 +19,9 @@
 
 #include "support/arguments.hpp"
 #include "support/candidates.hpp"
+#include "support/litter.hpp"
 #include "support/measure.hpp"
+#include "support/structures.hpp"
 #include "support/table.hpp"
 #include "support/workloads.hpp"
 #include "trace/footprint.hpp"
@@ -57,7 +59,11 @@ struct column {
 // and when most is live.
 class candidate_stage final : public stage {
   public:
-    candidate_stage(candidate const& who, needs const& need) : who_{who}, need_{need} {}
+    candidate_stage(candidate const& who, needs const& need, std::size_t litter_blocks)
+        : who_{who}, need_{need} {
+        if (litter_blocks != 0)
+            litter_.emplace(who, need, litter_blocks);
+    }
     [[nodiscard]] std::size_t growth_bytes() const { return resident_->growth_bytes(); }
 
     void look_at_memory() { looking_ = true; }
@@ -68,9 +74,11 @@ class candidate_stage final : public stage {
             prepare_to_meter();
             resident_.emplace();
         }
+        memory_.reset();
         memory_ = who_.make(need_, std::pmr::new_delete_resource());
         return *memory_;
     }
+    void close() override { memory_.reset(); }
     void full() override {
         if (looking_)
             resident_->sample();
@@ -80,19 +88,21 @@ class candidate_stage final : public stage {
     needs const& need_;
     bool looking_ = false;
     std::optional<resident_peak> resident_;
+    std::optional<litter> litter_;
     resource_ptr memory_;
 };
 
 // Nanoseconds an op.
-double timed(workload const& what, candidate const& who, needs const& need) {
-    candidate_stage on{who, need};
+double timed(workload const& what, candidate const& who, needs const& need,
+             std::size_t litter_blocks) {
+    candidate_stage on{who, need, litter_blocks};
     sample const took = what.run(on);
     return took.ns / took.ops;
 }
 
 // Bytes that the process grew by.
 std::size_t metered(workload const& what, candidate const& who, needs const& need) {
-    candidate_stage on{who, need};
+    candidate_stage on{who, need, 0};
     on.look_at_memory();
     static_cast<void>(what.run(on));
     return on.growth_bytes();
@@ -100,7 +110,7 @@ std::size_t metered(workload const& what, candidate const& who, needs const& nee
 
 // One run of one candidate: round 0 looks at memory, the others at the clock.
 void run_once(workload const& what, needs const& need, candidate const& who, std::size_t round,
-              cell& into) {
+              std::size_t litter_blocks, cell& into) {
     stopwatch const run;
     if (round == 0) {
         auto const bytes = in_child([&] { return metered(what, who, need); });
@@ -109,25 +119,30 @@ void run_once(workload const& what, needs const& need, candidate const& who, std
             into.resident =
                 static_cast<double>(*bytes) / static_cast<double>(need.peak_requested_bytes);
     } else {
-        auto const ns = in_child([&] { return timed(what, who, need); });
+        auto const ns = in_child([&] { return timed(what, who, need, litter_blocks); });
         into.failed = !ns;
         into.rounds.push_back(ns.value_or(none));
     }
     into.longest_ns = std::max(into.longest_ns, run.ns());
 }
 
-column measure(workload const& what, candidates const& who, std::size_t rounds, progress& shown) {
+column measure(workload const& what, candidates const& who, arguments const& chosen,
+               progress& shown) {
     std::optional<needs> const need = in_child([&] { return needs_of(what); });
     if (!need)
         throw std::runtime_error{"the workload " + what.name + " failed"};
+    std::size_t const litter_blocks =
+        !chosen.littered ? 0 : (chosen.smoke ? 1000 : litter::many_blocks);
     std::vector<cell> cells(who.size());
-    for (std::size_t round = 0; round <= rounds; ++round)
+    for (std::size_t round = 0; round <= chosen.rounds; ++round)
         for (std::size_t i = 0; i < who.size(); ++i) {
             shown.step(what.name, who[i].name + ", round " + std::to_string(round));
             bool const enough = cells[i].longest_ns > long_run_ns && round > long_run_rounds;
-            if (!who[i].suits(*need) || !who[i].frees || cells[i].failed || enough)
+            bool const suits = who[i].suits(*need) && (who[i].frees || what.drops_all);
+            bool const asked = round != 0 || !what.drops_all; // for its memory, or the time
+            if (!suits || !asked || cells[i].failed || enough)
                 continue;
-            run_once(what, *need, who[i], round, cells[i]);
+            run_once(what, *need, who[i], round, litter_blocks, cells[i]);
             if (cells[i].failed)
                 shown.failed(what.name, who[i].name);
         }
@@ -179,11 +194,12 @@ table times(candidates const& who, columns const& all) {
 }
 
 std::vector<workload> chosen_workloads(arguments const& chosen) {
-    std::vector<workload> all = all_workloads(chosen.smoke);
+    std::vector<workload> all =
+        chosen.structures ? structure_workloads(chosen.smoke) : all_workloads(chosen.smoke);
     if (!chosen.operands.empty())
         std::erase_if(all, [&](workload const& one) {
             return std::ranges::none_of(chosen.operands, [&](std::string const& part) {
-                return one.name.find(part) != std::string::npos;
+                return (one.group + " " + one.name).find(part) != std::string::npos;
             });
         });
     if (all.empty())
@@ -194,31 +210,43 @@ std::vector<workload> chosen_workloads(arguments const& chosen) {
 // Returns: whether every candidate got through every workload.
 bool run(arguments const& chosen) {
     std::vector<workload> const workloads = chosen_workloads(chosen);
-    candidates const who = select(chosen.candidate);
+    candidates who = select(chosen.candidate);
+    if (chosen.structures) // by one thread; locks would add their own cost to each cell
+        std::erase_if(who, [](candidate const& one) { return one.is_locked; });
     for (workload const& one : workloads)
-        std::printf("%-20s%s\n", one.name.c_str(), one.about.c_str());
+        if (!one.about.empty())
+            std::printf("%-20s%s\n", one.name.c_str(), one.about.c_str());
+    if (chosen.structures)
+        std::printf("%s\n", about_structures);
+    if (chosen.littered)
+        std::printf("%s\n", litter::about);
     if (chosen.list) {
         std::printf("\n");
         list(who);
         return true;
     }
     std::printf("Sizes are log-uniform unless said; everything random is drawn from seed 1.\n\n");
-    columns alone;
-    columns threaded;
+    std::vector<columns> groups;
     {
         progress shown{workloads.size() * who.size() * (chosen.rounds + 1)};
-        for (workload const& one : workloads)
-            (one.threads ? threaded : alone).push_back(measure(one, who, chosen.rounds, shown));
+        for (workload const& one : workloads) {
+            if (groups.empty() || groups.back().back().what.group != one.group)
+                groups.emplace_back();
+            groups.back().push_back(measure(one, who, chosen, shown));
+        }
     }
     bool complete = true;
-    for (columns const* group : {&alone, &threaded}) {
-        if (group->empty())
-            continue;
-        times(who, *group).print(chosen.style);
+    for (columns const& group : groups) {
+        std::string const& title = group.front().what.group;
+        if (!title.empty())
+            std::printf("%s\n\n", title.c_str());
+        times(who, group).print(chosen.style);
         std::printf("\n");
-        values("resident / live bytes", who, *group, &cell::resident, 2).print(chosen.style);
-        std::printf("\n");
-        for (column const& one : *group)
+        if (!std::ranges::all_of(group, &workload::drops_all, &column::what)) {
+            values("resident / live bytes", who, group, &cell::resident, 2).print(chosen.style);
+            std::printf("\n");
+        }
+        for (column const& one : group)
             complete = complete && std::ranges::none_of(one.cells, &cell::failed);
     }
     std::printf("An op is an allocation and a free, unless said. Median of %zu rounds (%zu where a "

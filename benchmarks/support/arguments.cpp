@@ -18,9 +18,11 @@ std::optional<arguments> parse(int argc, char** argv, std::string const& usage) 
         ("rounds", options::value<std::size_t>()->default_value(7)->value_name("N"),
          "take medians of N rounds") //
         ("candidate", options::value<std::string>()->default_value("")->value_name("TEXT"),
-         "only those whose name holds TEXT")                            //
-        ("list", "name what there is to measure, and how it is set up") //
-        ("smoke", "one short round: whether it works, not how fast")    //
+         "only those whose name holds TEXT")                                           //
+        ("list", "name what there is to measure, and how it is set up")                //
+        ("structures", "P0089's structures by size, in place of the small workloads")  //
+        ("littered", "small workloads and structures in a heap that is full of holes") //
+        ("smoke", "one short round: whether it works, not how fast")                   //
         ("markdown", "print tables for a README");
     auto const parsed = options::command_line_parser(argc, argv).options(named).run();
     options::variables_map given;
@@ -36,6 +38,8 @@ std::optional<arguments> parse(int argc, char** argv, std::string const& usage) 
         .rounds = smoke ? 1 : given["rounds"].as<std::size_t>(),
         .smoke = smoke,
         .list = given.count("list") != 0,
+        .structures = given.count("structures") != 0,
+        .littered = given.count("littered") != 0,
         .style = given.count("markdown") != 0 ? table::style::markdown : table::style::text};
 }
 

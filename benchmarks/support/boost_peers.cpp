@@ -132,6 +132,7 @@ void add_boost(candidates& list, [[maybe_unused]] std::vector<std::string>& miss
     list.push_back({.name = "Boost sync pool",
                     .about = "boost::container::pmr::synchronized_pool_resource",
                     .thread_safe = true,
+                    .is_locked = true,
                     .make = [](needs const&, upstream_ptr upstream) {
                         return make_resource<boost_pool<boost_pmr::synchronized_pool_resource>>(
                             upstream);

@@ -72,6 +72,14 @@ struct pool_on_best_fit {
     segregated_pool_resource pool;
 };
 
+// A pool whose chunks are cut off one after the other, and never go back.
+struct pool_on_monotonic {
+    explicit pool_on_monotonic(std::pmr::memory_resource* upstream)
+        : buffer{upstream}, pool{&buffer} {}
+    std::pmr::monotonic_buffer_resource buffer;
+    segregated_pool_resource pool;
+};
+
 // Blocks of the one size where there is one, else runs of 64 bytes.
 template <class Resource>
 resource_ptr make_fixed_block(needs const& of, std::pmr::memory_resource* upstream) {
@@ -113,6 +121,7 @@ void add_standard(candidates& list) {
     list.push_back({.name = "std sync pool",
                     .about = "std::pmr::synchronized_pool_resource, default options",
                     .thread_safe = true,
+                    .is_locked = true,
                     .make = [](needs const&, upstream_ptr upstream) {
                         return make_resource<standard_pool<std::pmr::synchronized_pool_resource>>(
                             upstream);
@@ -142,6 +151,13 @@ void add_strata(candidates& list) {
                         auto both = std::make_shared<pool_on_best_fit>(of, upstream);
                         return resource_ptr{both, &both->pool};
                     }});
+    list.push_back({.name = "segregated_pool/monotonic",
+                    .about = "default options, over std's monotonic buffer",
+                    .side = side::strata,
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        auto both = std::make_shared<pool_on_monotonic>(upstream);
+                        return resource_ptr{both, &both->pool};
+                    }});
     list.push_back({.name = "best_fit",
                     .about = "one region, 1/8 over the need",
                     .side = side::strata,
@@ -169,6 +185,7 @@ void add_strata(candidates& list) {
                     .about = "synchronized_best_fit_resource, as best_fit",
                     .side = side::strata,
                     .thread_safe = true,
+                    .is_locked = true,
                     .make = [](needs const& of, upstream_ptr upstream) {
                         return make_resource<synchronized_best_fit_resource>(of.region_bytes(),
                                                                              upstream);
@@ -177,11 +194,13 @@ void add_strata(candidates& list) {
                     .about = "synchronized_fixed_block_resource, as fixed_block",
                     .side = side::strata,
                     .thread_safe = true,
+                    .is_locked = true,
                     .make = make_fixed_block<synchronized_fixed_block_resource>});
     list.push_back({.name = "sync segregated_pool",
                     .about = "synchronized_segregated_pool_resource, default options",
                     .side = side::strata,
                     .thread_safe = true,
+                    .is_locked = true,
                     .make = [](needs const&, upstream_ptr upstream) {
                         return make_resource<synchronized_segregated_pool_resource>(upstream);
                     }});

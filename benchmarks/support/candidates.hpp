@@ -45,8 +45,10 @@ struct candidate {
     std::string about; ///< how it is set up, for --list
     bench::side side = side::peer;
     bool thread_safe = false;
+    bool is_locked = false;     ///< one of the others, behind a lock
     bool one_size_only = false; ///< serves workloads of one size alone
     bool frees = true;          ///< false: memory that comes back is not used again
+    bool has_own_heap = false;  ///< its memory comes from a heap of its own
     bool upstream_tells = true; ///< all its memory comes from `upstream`, which can count it
     /// Makes one, over `upstream` where it takes memory from one.
     std::function<resource_ptr(needs const&, std::pmr::memory_resource* upstream)> make;

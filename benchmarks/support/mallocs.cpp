@@ -197,6 +197,7 @@ void add(candidates& list, std::vector<std::string>& missing) {
     list.push_back({.name = Library::name,
                     .about = std::string{Library::about} + ", of " + Library::file,
                     .thread_safe = true,
+                    .has_own_heap = true,
                     .upstream_tells = false,
                     .make = [](needs const&, std::pmr::memory_resource*) {
                         return make_resource<malloc_resource<Library>>();

@@ -356,6 +356,7 @@ workload shared_churn(std::size_t n, std::size_t ops) {
         steps[i] = churn_steps(n, ops, log_uniform{8, 512}, random{seed + i});
     return {.name = "churn 2 threads",
             .about = "churn 1k on each of 2 threads, one resource",
+            .group = "threads",
             .threads = true,
             .run = [steps = std::move(steps), n, ops](stage& on) -> sample {
                 std::array<std::vector<block>, threads> live;
@@ -410,6 +411,7 @@ workload producer_consumer(std::size_t rounds_of_32) {
         bytes = sizes(source);
     return {.name = "producer-consumer",
             .about = "one thread allocates 16 to 256 bytes, another frees, at most 1024 between",
+            .group = "threads",
             .threads = true,
             .run = [=](stage& on) -> sample {
                 auto const between = std::make_unique<ring>();
@@ -445,6 +447,7 @@ workload larson(std::size_t ops) {
     return {.name = "larson 8 threads",
             .about = "8 threads replace random ones of 1000 blocks each of 8 to 1000 bytes, and "
                      "leave theirs to a new thread, 4 times (Larson and Krishnan, 1998)",
+            .group = "threads",
             .threads = true,
             .run = [steps = std::move(steps), ops](stage& on) -> sample {
                 std::array<std::vector<block>, threads> live;

@@ -28,17 +28,21 @@ class stage {
     stage& operator=(stage const&) = delete;
     virtual ~stage() = default;
 
-    /// Returns: the resource to use, made at this moment. Called once in each run, when the
-    /// workload has set up what is its own.
+    /// Returns: the resource to use, made at this moment; the one before, if any, is destroyed. To
+    /// be called when the workload has set up what is its own.
     virtual std::pmr::memory_resource& open() = 0;
+    /// Destroys the resource, for workloads that time this.
+    virtual void close() {}
     /// Called once in each run, outside the clock, when most is live.
     virtual void full() {}
 };
 
 struct workload {
     std::string name;
-    std::string about; ///< sizes, numbers and order, in one line
+    std::string about;      ///< sizes, numbers and order, in one line
+    std::string group = {}; ///< whose table it stands in; empty: that of single workloads
     bool threads = false;
+    bool drops_all = false; ///< suits resources that free nothing before their end
     /// One round: sets up, warms up, times, frees all.
     std::function<sample(stage&)> run;
 };
