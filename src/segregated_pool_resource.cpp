@@ -88,7 +88,7 @@ void segregated_pool_resource::refill(std::size_t c) {
     while (!pool.current->turn()) {
         slab* next = pool.serving.pop();
         if (next == nullptr) {
-            next = source_.take(classes_.block_bytes(c));
+            next = source_.take(classes_.block_bytes(c), pool.current->bytes);
             next->assign(pool, classes_.block_bytes(c));
         }
         if (slab* const full = std::exchange(pool.current, next); full != slab::none()) {

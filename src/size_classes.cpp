@@ -45,12 +45,29 @@ size_classes::size_classes(std::span<std::size_t const> block_sizes, std::size_t
     count_ = static_cast<std::size_t>(end - sorted.begin());
 
     table_end_ = std::min(block_bytes_[count_ - 1], most_table_bytes) + 1;
-    for (std::size_t slot = 0; slot < table_.size(); ++slot) {
-        table_[slot][0] = static_cast<std::uint8_t>(search(slot * 8, 8));
-        table_[slot][1] = static_cast<std::uint8_t>(search(slot * 8, 16));
+    fill(table_.size(), 8, [&](std::size_t slot, std::uint8_t c, std::uint8_t aligned) {
+        table_[slot] = {c, aligned};
+    });
+    fill(large_table_.size(), large_step,
+         [&](std::size_t slot, std::uint8_t, std::uint8_t aligned) {
+             large_table_[slot] = aligned;
+         });
+}
+
+// Calls set(slot, class, class of blocks aligned to 16) for slots of `step` bytes each. One pass, not
+// a search for each slot: pools are made for a moment, too.
+template <class Set>
+void size_classes::fill(std::size_t slots, std::size_t step, Set const& set) const {
+    std::size_t c = 0;
+    std::size_t aligned = 0;
+    for (std::size_t slot = 0; slot < slots; ++slot) {
+        while (c < count_ && block_bytes_[c] < slot * step)
+            ++c;
+        for (aligned = std::max(aligned, c);
+             aligned < count_ && natural_alignment(block_bytes_[aligned]) < 16;)
+            ++aligned;
+        set(slot, static_cast<std::uint8_t>(c), static_cast<std::uint8_t>(aligned));
     }
-    for (std::size_t slot = 0; slot < large_table_.size(); ++slot)
-        large_table_[slot] = static_cast<std::uint8_t>(search(slot * large_step, 16));
 }
 
 std::size_t size_classes::search(std::size_t bytes, std::size_t alignment) const noexcept {

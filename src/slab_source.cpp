@@ -15,39 +15,56 @@ namespace strata::detail {
 
 // --- slab_table ---
 
-// Calls f(address, slab*) for each unit that the chunk's slabs lie in.
+constinit slab slab_table::erased{};
+
+// Calls f(home, slab*) for each unit that the chunk's slabs lie in.
 template <class Visitor>
-void slab_table::for_each_unit(chunk const& c, unsigned unit_log2, Visitor const& f) {
+void slab_table::for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor const& f) const {
+    unsigned const unit_log2 = c.slab_bytes >> large_log2_ != 0 ? large_unit_log2 : small_log2;
     for (std::size_t i = 0; i < c.slabs; ++i) {
         slab* const s = c.at(i);
         std::size_t const offset = i * c.slab_bytes;
         std::uintptr_t const begin = address_of(c.base) + offset;
         std::uintptr_t const end = begin + std::min(c.slab_bytes, c.slab_area - offset);
         for (std::uintptr_t unit = begin; unit < end; unit += std::uintptr_t{1} << unit_log2)
-            f(unit, s);
+            f(home(unit, unit_log2), s);
     }
+}
+
+slab* slab_table::find_from(std::size_t i, void const* p) const noexcept {
+    while (!entries_[i]->contains(p) && entries_[i] != vacant())
+        i = (i + 1) & mask_;
+    return entries_[i] != vacant() ? entries_[i] : nullptr;
+}
+
+slab* slab_table::find(void const* p) const noexcept {
+    slab* const found = find_from(home(address_of(p), unit_log2_), p);
+    return found != nullptr || unit_log2_ == small_log2
+               ? found
+               : find_from(home(address_of(p), small_log2), p);
 }
 
 void slab_table::reserve(chunk const& added, chunk const* list,
                          std::pmr::memory_resource* upstream) {
-    std::size_t units = 0;
-    auto const count = [&](std::uintptr_t, slab*) { ++units; };
-    for_each_unit(added, unit_log2_, count);
-    if (2 * (used_ + units) <= mask_)
+    auto const units_of = [&](chunk const& c, unsigned large_unit_log2) {
+        std::size_t units = 0;
+        for_each_unit(c, large_unit_log2, [&](std::size_t, slab*) { ++units; });
+        return units;
+    };
+    if (2 * (used_ + units_of(added, unit_log2_)) <= mask_)
         return;
-    unsigned unit_log2 = unit_log2_;
-    for (chunk const* c = list; c != nullptr; c = c->next)
-        for_each_unit(*c, unit_log2_, count);
-    if (units > most_small_units && unit_log2 != large_log2_) {
-        unit_log2 = large_log2_;
-        units = 0;
-        for_each_unit(added, unit_log2, count);
+    auto const all_units = [&](unsigned large_unit_log2) {
+        std::size_t units = units_of(added, large_unit_log2);
         for (chunk const* c = list; c != nullptr; c = c->next)
-            for_each_unit(*c, unit_log2, count);
-    }
-    // Sparse, so that the first guess is right nearly always; large slabs have few entries.
-    std::size_t const sparse = unit_log2 == large_log2_ ? 8 : 4;
-    std::size_t const wanted = std::max<std::size_t>(16, std::bit_ceil(sparse * units));
+            units += units_of(*c, large_unit_log2);
+        return units;
+    };
+    bool const is_large = unit_log2_ == large_log2_ || all_units(small_log2) > most_small_units;
+    unsigned const unit_log2 = is_large ? large_log2_ : small_log2;
+    // Sparse, so that the first guess is right nearly always.
+    std::size_t const sparse = is_large ? 8 : 4;
+    std::size_t const wanted =
+        std::max<std::size_t>(16, std::bit_ceil(sparse * all_units(unit_log2)));
     auto* const grown =
         static_cast<slab**>(upstream->allocate(wanted * sizeof(slab*), alignof(slab*)));
     std::uninitialized_fill_n(grown, wanted, vacant());
@@ -64,44 +81,21 @@ void slab_table::reserve(chunk const& added, chunk const* list,
 }
 
 void slab_table::insert(chunk const& c) noexcept {
-    for_each_unit(c, unit_log2_, [&](std::uintptr_t unit, slab* s) {
-        std::size_t i = home(unit);
-        while (entries_[i] != vacant())
+    for_each_unit(c, unit_log2_, [&](std::size_t i, slab* s) {
+        while (entries_[i] != vacant() && entries_[i] != &erased)
             i = (i + 1) & mask_;
+        used_ += entries_[i] == vacant() ? 1u : 0u;
         entries_[i] = s;
-        ++used_;
     });
 }
 
-void slab_table::erase(chunk const& c, chunk const* list) noexcept {
-    if (unit_log2_ != large_log2_) { // a slab has several entries then, but there are few
-        std::fill_n(entries_, mask_ + 1, vacant());
-        used_ = 0;
-        for (; list != nullptr; list = list->next)
-            insert(*list);
-        return;
-    }
-    for (std::size_t k = 0; k < c.slabs; ++k) {
-        std::size_t i = home(address_of(c.at(k)->begin));
-        while (entries_[i] != c.at(k))
-            i = (i + 1) & mask_;
-        remove(i);
-        --used_;
-    }
-}
-
-// Pulls later entries of the probe sequence back over the hole, so that no search ends early
-// (Knuth, TAOCP vol. 3, 6.4, algorithm R). Requires: each slab has one entry.
-void slab_table::remove(std::size_t hole) noexcept {
-    for (std::size_t i = (hole + 1) & mask_; entries_[i] != vacant(); i = (i + 1) & mask_) {
-        std::size_t const from_home = (i - home(address_of(entries_[i]->begin))) & mask_;
-        std::size_t const from_hole = (i - hole) & mask_;
-        if (from_home >= from_hole) {
-            entries_[hole] = entries_[i];
-            hole = i;
-        }
-    }
-    entries_[hole] = vacant();
+// Searches for others pass on.
+void slab_table::erase(chunk const& c) noexcept {
+    for_each_unit(c, unit_log2_, [&](std::size_t i, slab const* s) {
+        for (; entries_[i] != vacant(); i = (i + 1) & mask_)
+            if (entries_[i] == s)
+                entries_[i] = &erased;
+    });
 }
 
 void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
@@ -117,8 +111,10 @@ void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
 // --- slab_source ---
 
 // Two blocks at least, where a slab can be that large.
-std::size_t slab_source::slab_bytes_for(std::size_t block_bytes) const noexcept {
-    return std::clamp(std::bit_ceil(2 * block_bytes), smallest_slab_bytes, geometry_.slab_bytes);
+std::size_t slab_source::slab_bytes_for(std::size_t block_bytes,
+                                        std::size_t last_bytes) const noexcept {
+    return std::clamp(std::bit_ceil(std::max(2 * block_bytes, 16 * std::bit_floor(last_bytes))),
+                      smallest_slab_bytes, geometry_.slab_bytes);
 }
 
 // Returns: the largest empty slab that holds a block of these bytes, or null. In large slabs blocks
@@ -133,10 +129,10 @@ slab* slab_source::largest_empty(std::size_t block_bytes) const noexcept {
     return nullptr;
 }
 
-slab* slab_source::take(std::size_t block_bytes) {
+slab* slab_source::take(std::size_t block_bytes, std::size_t last_bytes) {
     slab* s = largest_empty(block_bytes);
     if (s == nullptr)
-        s = replenish(slab_bytes_for(block_bytes));
+        s = replenish(slab_bytes_for(block_bytes, last_bytes));
     empties_like(*s).remove(s);
     if (chunk_of(s).used++ == 0)
         --idle_chunks_;
@@ -167,11 +163,10 @@ std::size_t slab_source::next_chunk_bytes() const noexcept {
 slab* slab_source::replenish(std::size_t slab_bytes) {
     std::size_t const least = 2 * slab_bytes;
     std::size_t bytes = std::max(next_chunk_bytes(), least);
-    std::size_t slabs_of = slab_bytes;
-    if (bytes >= geometry_.slab_bytes)
-        slabs_of = geometry_.slab_bytes;
-    else
-        slabs_of = std::max(slab_bytes, std::bit_floor(bytes) / 4);
+    // A grown pool has large slabs only, others 16 a chunk at most.
+    std::size_t slabs_of = geometry_.slab_bytes;
+    if (chunk_bytes_ < 8 * geometry_.slab_bytes)
+        slabs_of = std::min(slabs_of, std::max(slab_bytes, std::bit_floor(bytes) / 16));
     bytes = align_up(bytes, slabs_of);
     void* p = nullptr;
     try {
@@ -246,7 +241,7 @@ void slab_source::give_back(chunk& c) noexcept {
     while (*at != &c)
         at = &(*at)->next;
     *at = c.next;
-    table_.erase(c, chunks_);
+    table_.erase(c);
     chunk_bytes_ -= c.bytes;
     --idle_chunks_;
     ++regretted_;
@@ -299,9 +294,11 @@ bool slab_source::check_invariants() const {
         std::size_t used = 0;
         for (std::size_t i = 0; i < c->slabs; ++i) {
             slab const* const s = c->at(i);
-            if (find(s->begin) != s || find(s->begin + s->bytes - 1) != s ||
-                (s->owner == nullptr) != (s->state == slab_state::empty))
-                return violated("slab not found by its address", s->begin);
+            for (std::size_t offset = 0; offset < s->bytes; offset += smallest_slab_bytes / 2)
+                if (find(s->begin + offset) != s)
+                    return violated("slab not found by its address", s->begin);
+            if ((s->owner == nullptr) != (s->state == slab_state::empty))
+                return violated("an empty slab has an owner, or another has none", s->begin);
             if (s->state != slab_state::empty)
                 ++used;
             else

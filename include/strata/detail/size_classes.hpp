@@ -68,6 +68,8 @@ class size_classes {
     static constexpr std::size_t most_table_bytes = 1024;
     static constexpr std::size_t large_step = 128;
 
+    template <class Set>
+    void fill(std::size_t slots, std::size_t step, Set const& set) const;
     [[nodiscard]] std::size_t search(std::size_t bytes, std::size_t alignment) const noexcept;
 
     std::size_t table_end_ = 0; // bytes below it are in the table

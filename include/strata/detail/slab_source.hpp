@@ -16,7 +16,7 @@
 //
 //   I1  a slab is in the empty list of its size exactly if its state is empty.
 //   I2  chunk.used = its slabs that are not empty; idle_chunks_ counts chunks with used = 0.
-//   I3  the table leads from every address in a slab to it; half of its entries are vacant.
+//   I3  the table leads from every address in a slab to it; more than half of it is vacant.
 //   I4  held_bytes_ = chunks + table = what upstream has outstanding.
 
 #include <array>
@@ -60,8 +60,9 @@ inline chunk& chunk_of(slab* s) noexcept {
 }
 
 /// An open-addressing hash table from units of memory to the slabs that lie in them (Fibonacci
-/// hashing: Knuth, TAOCP vol. 3, 6.4). A unit is the smallest slab while the pool is small, so that
-/// no two slabs share one; then the largest, so that the table stays in cache.
+/// hashing: Knuth, TAOCP vol. 3, 6.4). Units are small, the smallest slab, so that no two slabs share
+/// one. Once a pool has grown, its large slabs have one large unit each, so that the table stays in
+/// cache, and small slabs are looked for where no large one was found.
 class slab_table {
   public:
     explicit slab_table(unsigned large_log2) noexcept
@@ -69,23 +70,17 @@ class slab_table {
 
     /// Returns: the slab that p lies in, mostly; where there is none, another or one without memory.
     [[nodiscard]] slab* guess(void const* p) const noexcept {
-        return entries_[home(address_of(p))];
+        return entries_[home(address_of(p), unit_log2_)];
     }
     /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
-    [[nodiscard]] slab* find(void const* p) const noexcept {
-        std::size_t i = home(address_of(p));
-        while (!entries_[i]->contains(p) && entries_[i] != vacant())
-            i = (i + 1) & mask_;
-        return entries_[i] != vacant() ? entries_[i] : nullptr;
-    }
+    [[nodiscard]] slab* find(void const* p) const noexcept;
 
     /// Makes room for a chunk beside those of the list.
     /// Throws: what upstream throws; nothing has changed then. Complexity: amortised O(slabs of it).
     void reserve(chunk const& added, chunk const* list, std::pmr::memory_resource* upstream);
     /// Requires: room was reserved.
     void insert(chunk const& c) noexcept;
-    /// `list`: the chunks that remain. Complexity: O(slabs of c), or O(1) where units are small.
-    void erase(chunk const& c, chunk const* list) noexcept;
+    void erase(chunk const& c) noexcept; ///< Complexity: O(units)
     void release(std::pmr::memory_resource* upstream) noexcept;
 
     /// Returns: what it holds from upstream.
@@ -98,19 +93,21 @@ class slab_table {
     static constexpr std::size_t most_small_units = 512;
 
     [[nodiscard]] static slab* vacant() noexcept { return slab::none(); }
-    [[nodiscard]] std::size_t home(std::uintptr_t address) const noexcept {
-        return (address >> unit_log2_) * 0x9e3779b97f4a7c15u >> home_shift_;
+    [[nodiscard]] std::size_t home(std::uintptr_t address, unsigned unit_log2) const noexcept {
+        return (address >> unit_log2) * 0x9e3779b97f4a7c15u >> home_shift_;
     }
-    void remove(std::size_t hole) noexcept;
+    [[nodiscard]] slab* find_from(std::size_t i, void const* p) const noexcept;
     template <class Visitor>
-    static void for_each_unit(chunk const& c, unsigned unit_log2, Visitor const& f);
+    void for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor const& f) const;
+
+    static slab erased; // one without memory, too, but not the end of a search
 
     slab* ends_[2] = {slab::none(), slab::none()}; // the entries of an empty table
     slab** entries_ = ends_;                       // owned, from upstream, but for those
     std::size_t mask_ = 0;                         // entries - 1
     std::size_t used_ = 0;                         // entries that are not vacant
     unsigned home_shift_ = 63;                     // 64 - log2(entries), but at most 63
-    unsigned unit_log2_;
+    unsigned unit_log2_;                           // of large slabs
     unsigned large_log2_;
 };
 
@@ -132,9 +129,10 @@ class slab_source {
     ~slab_source() { release(); }
 
     /// Returns: an empty slab with room for at least one block of `block_bytes`; its chunk counts
-    /// it as used.
+    /// it as used. A new one has 16 times `last_bytes`, those of the slab that is full, within
+    /// limits: classes grow at their own pace.
     /// Throws: what upstream throws; nothing has changed then. Complexity: O(1) but for upstream.
-    slab* take(std::size_t block_bytes);
+    slab* take(std::size_t block_bytes, std::size_t last_bytes);
 
     /// Takes back a slab whose blocks are all free and that is in no list.
     void put(slab* s) noexcept;
@@ -166,7 +164,8 @@ class slab_source {
         return empty_[static_cast<std::size_t>(std::bit_width(s.bytes) - 1)];
     }
     [[nodiscard]] slab* largest_empty(std::size_t block_bytes) const noexcept;
-    [[nodiscard]] std::size_t slab_bytes_for(std::size_t block_bytes) const noexcept;
+    [[nodiscard]] std::size_t slab_bytes_for(std::size_t block_bytes,
+                                             std::size_t last_bytes) const noexcept;
     [[nodiscard]] std::size_t next_chunk_bytes() const noexcept;
     slab* replenish(std::size_t slab_bytes);
     chunk* adopt(std::byte* base, std::size_t bytes, std::size_t slab_bytes);
