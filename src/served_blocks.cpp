@@ -71,10 +71,8 @@ struct served_blocks::book {
         : requests{address_map::allocator_type{upstream, &map_bytes}} {}
 
     // The last freed addresses, so that a second free reads as one and not as a foreign pointer.
+    // What is live is looked for first: an address that was served again may stay among them.
     void remember_freed(void const* p) noexcept { freed[next_freed++ % freed.size()] = p; }
-    void forget_freed(void const* p) noexcept {
-        std::replace(freed.begin(), freed.end(), p, static_cast<void const*>(nullptr));
-    }
     [[nodiscard]] bool was_freed(void const* p) const noexcept {
         return std::find(freed.begin(), freed.end(), p) != freed.end();
     }
@@ -106,15 +104,13 @@ void* served_blocks::allocate(std::size_t bytes, std::size_t alignment) {
         throw;
     }
     book_->live_bytes += upstream_bytes(bytes);
-    book_->forget_freed(p);
     return p;
 }
 
-std::optional<misuse_kind> served_blocks::diagnose(void const* p, std::size_t bytes,
-                                                   std::size_t alignment) const {
-    if (book_ == nullptr)
-        return misuse_kind::foreign_pointer;
-    auto const found = book_->requests.find(p);
+// Returns: what is wrong with the arguments, given where p was found, if anywhere.
+template <class Found>
+std::optional<misuse_kind> served_blocks::judge(Found const& found, void const* p,
+                                                std::size_t bytes, std::size_t alignment) const {
     if (found == book_->requests.end())
         return book_->was_freed(p) ? misuse_kind::double_free : misuse_kind::foreign_pointer;
     if (found->second.bytes != bytes)
@@ -124,11 +120,21 @@ std::optional<misuse_kind> served_blocks::diagnose(void const* p, std::size_t by
     return std::nullopt;
 }
 
+std::optional<misuse_kind> served_blocks::diagnose(void const* p, std::size_t bytes,
+                                                   std::size_t alignment) const {
+    if (book_ == nullptr)
+        return misuse_kind::foreign_pointer;
+    return judge(book_->requests.find(p), p, bytes, alignment);
+}
+
 std::optional<misuse_kind> served_blocks::deallocate(void* p, std::size_t bytes,
                                                      std::size_t alignment) {
-    if (auto const wrong = diagnose(p, bytes, alignment))
+    if (book_ == nullptr)
+        return misuse_kind::foreign_pointer;
+    auto const found = book_->requests.find(p);
+    if (auto const wrong = judge(found, p, bytes, alignment))
         return wrong;
-    book_->requests.erase(p);
+    book_->requests.erase(found);
     book_->live_bytes -= upstream_bytes(bytes);
     book_->remember_freed(p);
     return_upstream(upstream(), p, upstream_bytes(bytes), alignment);
@@ -194,8 +200,8 @@ bool served_blocks::check_invariants() const {
         return true;
     std::size_t sum = 0;
     for (auto const& [p, request] : book_->requests) {
-        if (!is_aligned(p, request.alignment) || book_->was_freed(p)) {
-            std::fprintf(stderr, "strata: served block %p is misaligned or noted as freed\n", p);
+        if (!is_aligned(p, request.alignment)) {
+            std::fprintf(stderr, "strata: served block %p is misaligned\n", p);
             return false;
         }
         sum += upstream_bytes(request.bytes);

@@ -49,7 +49,8 @@ struct segregated_pool_options {
     std::span<std::size_t const> block_sizes{};
     /// Larger requests go upstream. Default 512, or the largest of block_sizes; at most 32 KiB.
     std::size_t largest_block_bytes = 0;
-    /// Rounded up to a power of two of 4 KiB to 1 MiB. Default 64 KiB.
+    /// Of the largest slabs; a class begins with smaller ones. Rounded up to a power of two of 4 KiB
+    /// to 1 MiB. Default 64 KiB.
     std::size_t slab_bytes = 0;
     /// Default 4 KiB, which is the least.
     std::size_t first_chunk_bytes = 0;

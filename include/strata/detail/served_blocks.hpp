@@ -43,7 +43,7 @@ class served_blocks {
 
     /// Gives a block back to upstream, with the triple that it came with.
     /// Returns: nothing; or what is wrong (then nothing has changed): foreign_pointer, double_free
-    /// (where p is among the last 16 freed and was not served again), size_mismatch,
+    /// (where p is among the last 16 freed), size_mismatch,
     /// alignment_mismatch.
     std::optional<misuse_kind> deallocate(void* p, std::size_t bytes, std::size_t alignment);
 
@@ -75,6 +75,9 @@ class served_blocks {
     struct book; // the map and its counts; in served_blocks.cpp, so that users include no Boost
 
     book& open_book();
+    template <class Found>
+    std::optional<misuse_kind> judge(Found const& found, void const* p, std::size_t bytes,
+                                     std::size_t alignment) const;
 
     std::pmr::memory_resource* upstream_; // held, not owned; null: new_delete_resource()
     book* book_ = nullptr;                // owned, allocated from upstream; null until needed
