@@ -15,6 +15,7 @@ namespace strata {
 
 using detail::bit_word;
 using detail::free_bits;
+using detail::natural_alignment;
 
 namespace {
 
@@ -30,11 +31,6 @@ constexpr std::size_t joined_words(std::size_t blocks) noexcept {
 constexpr std::size_t bytes_to_hold(std::size_t blocks, std::size_t block_bytes) noexcept {
     return blocks * block_bytes +
            (free_bits::storage_words(blocks) + joined_words(blocks)) * sizeof(bit_word);
-}
-
-// The largest alignment that an object of `block_bytes` can have.
-constexpr std::size_t natural_alignment(std::size_t block_bytes) noexcept {
-    return std::size_t{1} << std::countr_zero(block_bytes);
 }
 
 std::size_t checked_block_bytes(std::size_t block_bytes) {

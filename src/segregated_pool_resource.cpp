@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
-#include <new>
 #include <utility>
 
 #include <strata/detail/return_upstream.hpp>
@@ -104,7 +103,8 @@ void segregated_pool_resource::refill(std::size_t c) {
 void segregated_pool_resource::deallocate_elsewhere(void* p, std::size_t bytes,
                                                     std::size_t alignment) {
     class_pool& pool = pools_[class_of(bytes, alignment)];
-    if (!pool.push(p)) {
+    bool const was_tried = classes_.tabulates(bytes, alignment);
+    if (was_tried || !pool.push(p)) {
         slab* const s = source_.guess(p);
         bool const is_usual = s->owner == &pool && s->count > 1;
         if (!is_usual || pool.is_free_last(p) || !s->push(p))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <strata/detail/slab.hpp>
 
-#include <algorithm>
+#include <memory>
 
 namespace strata::detail {
 
@@ -21,9 +21,10 @@ void slab::assign(class_pool& to, std::size_t bytes_each) noexcept {
     blocks = bytes / block_bytes;
     word = count = 0;
     state = slab_state::serving;
-    std::fill_n(bits(), blocks / 64, std::uint64_t{0});
+    // A slab fresh from its chunk has no bits yet.
+    std::uint64_t* const last = std::uninitialized_fill_n(bits(), blocks / 64, std::uint64_t{0});
     if (blocks % 64 != 0)
-        bits()[blocks / 64] = all_taken << blocks % 64;
+        std::uninitialized_fill_n(last, 1, all_taken << blocks % 64);
 }
 
 bool slab::turn() noexcept {

@@ -6,7 +6,6 @@
 #include <functional>
 #include <memory>
 #include <new>
-#include <span>
 #include <utility>
 
 #include <strata/detail/return_upstream.hpp>
@@ -220,7 +219,6 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
         s->bytes = static_cast<std::uint32_t>(own_bytes);
         s->state = slab_state::empty;
         s->record_offset = static_cast<std::uint32_t>(record - (base + area));
-        std::uninitialized_fill_n(s->bits(), slab::bits_bytes(slab_bytes) / 8, std::uint64_t{0});
         empties_like(*s).push(s);
     }
     chunk** after = &chunks_;

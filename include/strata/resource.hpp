@@ -35,8 +35,8 @@ class resource : public std::pmr::memory_resource {
     // allocate(bytes, alignment) and deallocate(p, bytes, alignment) are std's:
     //   allocate accepts any power-of-two alignment; 0 bytes gives a distinct pointer. Throws
     //   bad_alloc when neither this resource nor upstream can serve, or whatever upstream throws;
-    //   invalid_argument for an alignment above 16 that is no power of two (below, it is taken for
-    //   the next one); strong guarantee: nothing has changed then.
+    //   invalid_argument for an alignment above 16 that is no power of two (one below may be
+    //   taken for 8); strong guarantee: nothing has changed then.
     //   deallocate ignores null; a call that names no live block goes to the misuse handler and
     //   changes nothing.
 

@@ -29,6 +29,11 @@ constexpr std::size_t align_down(std::size_t n, std::size_t alignment) noexcept 
     return n & ~(alignment - 1);
 }
 
+/// Returns: the alignment that every multiple of n has, in bytes. Requires: n is not 0.
+constexpr std::size_t natural_alignment(std::size_t n) noexcept {
+    return n & (~n + 1);
+}
+
 inline std::uintptr_t address_of(void const* p) noexcept {
     return reinterpret_cast<std::uintptr_t>(p);
 }

@@ -8,7 +8,7 @@
 //   serving ─► slab ⇄ slab ⇄ …: all others that have a free block, known longest first
 //
 // A block that is freed as soon as it was made, as many are, changes this one word and no bit: what
-// follows need not wait for what went before (a pair takes 3.6 ns instead of 5.1).
+// follows need not wait for what went before, and a pair takes 0.7 of the time.
 //
 //   I1  last_ is null, the live block handed out last, or 1 above that block if it is free; its bit
 //       is set then, and its slab counts it, all the same.

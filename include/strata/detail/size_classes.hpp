@@ -73,15 +73,11 @@ class size_classes {
     [[nodiscard]] std::size_t search(std::size_t bytes, std::size_t alignment) const noexcept;
 
     std::size_t table_end_ = 0; // bytes below it are in the table
-    std::array<std::array<std::uint8_t, 2>, most_table_bytes / 8 + 1> table_{}; // [slot][align > 8]
+    std::array<std::array<std::uint8_t, 2>, most_table_bytes / 8 + 1>
+        table_{}; // [slot][alignment / 16]
     std::array<std::uint8_t, largest_block_bytes / large_step + 1> large_table_{};
     std::array<std::size_t, most_classes> block_bytes_{}; // the first count_ are in use
     std::size_t count_ = 0;
 };
-
-/// Returns: the alignment that every multiple of n has, in bytes.
-constexpr std::size_t natural_alignment(std::size_t n) noexcept {
-    return n & (~n + 1);
-}
 
 } // namespace strata::detail
