@@ -45,8 +45,9 @@ size_classes::size_classes(std::span<std::size_t const> block_sizes, std::size_t
     count_ = static_cast<std::size_t>(end - sorted.begin());
 
     table_end_ = std::min(block_bytes_[count_ - 1], most_table_bytes) + 1;
-    fill(table_.size(), 8, [&](std::size_t slot, std::uint8_t c, std::uint8_t aligned) {
-        table_[slot] = {c, aligned};
+    fill(table_.size() / 8, 8, [&](std::size_t slot, std::uint8_t c, std::uint8_t aligned) {
+        // All sizes that end in this slot; below the first, only 0 does.
+        std::fill_n(&table_[slot == 0 ? 0 : slot * 8 - 7], slot == 0 ? 1 : 8, std::array<std::uint8_t,2>{c, aligned});
     });
     fill(large_table_.size(), large_step,
          [&](std::size_t slot, std::uint8_t, std::uint8_t aligned) {

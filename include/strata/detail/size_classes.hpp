@@ -3,7 +3,7 @@
 
 // Which block size serves which request: the lookup table from size to pool.
 //
-//   request of up to 1 KiB  ──(bytes + 7) / 8──►  table  ──►  class  ──►  block size
+//   request of up to 1 KiB  ──bytes──►  table  ──►  class  ──►  block size
 //
 // Blocks of a class lie at multiples of the block size from an aligned slab start, so a block size
 // is aligned to its largest power-of-two factor: 48 bytes to 16, 64 to 64. The table has a column for
@@ -50,7 +50,7 @@ class size_classes {
     /// Requires: tabulates(bytes, alignment).
     /// Returns: the class, count() where none is aligned enough. Complexity: O(1), 1 load.
     [[nodiscard]] std::size_t of(std::size_t bytes, std::size_t alignment) const noexcept {
-        return table_[(bytes + 7) / 8][alignment / 16];
+        return table_[bytes][alignment / 16];
     }
 
     /// Makes tabulates() false for all.
@@ -59,7 +59,9 @@ class size_classes {
     /// Returns: the class for any size and alignment, count() where none serves.
     /// Complexity: O(1), O(classes) for alignments above 16.
     [[nodiscard]] std::size_t find(std::size_t bytes, std::size_t alignment) const noexcept {
-        if (bytes > most_table_bytes && bytes <= largest() && alignment <= 16)
+        if (bytes > largest())
+            return count_;
+        if (bytes > most_table_bytes && alignment <= 16)
             return large_table_[(bytes + large_step - 1) / large_step];
         return search(bytes, alignment);
     }
@@ -73,8 +75,7 @@ class size_classes {
     [[nodiscard]] std::size_t search(std::size_t bytes, std::size_t alignment) const noexcept;
 
     std::size_t table_end_ = 0; // bytes below it are in the table
-    std::array<std::array<std::uint8_t, 2>, most_table_bytes / 8 + 1>
-        table_{}; // [slot][alignment / 16]
+    std::array<std::array<std::uint8_t, 2>, most_table_bytes + 8> table_; // [bytes][alignment / 16]
     std::array<std::uint8_t, largest_block_bytes / large_step + 1> large_table_{};
     std::array<std::size_t, most_classes> block_bytes_{}; // the first count_ are in use
     std::size_t count_ = 0;
