@@ -292,12 +292,13 @@ bool check_slab(slab const& s) {
     for (std::byte const* p = s.begin; p != s.begin + s.extent(); p += s.block_bytes)
         live += s.is_live(p) ? 1u : 0u;
     std::size_t taken = 0;
-    std::size_t const words = (std::size_t{s.blocks} + 63) / 64;
+    std::size_t const words = s.words();
     for (std::size_t i = 0; i < words; ++i)
         taken += static_cast<std::size_t>(std::popcount(s.bits()[i]));
     if (live != s.live() || taken != live + (words * 64 - s.blocks))
         return violated("live blocks and bits do not add up in the slab", s.begin);
-    if (s.word >= words)
+    auto const word = static_cast<std::size_t>(s.word - s.bits());
+    if (word >= words || s.word_begin != s.begin + word * 64 * s.block_bytes)
         return violated("the current word is none of the slab", s.begin);
     return true;
 }

@@ -7,7 +7,7 @@ namespace strata::detail {
 
 slab* slab::none() noexcept {
     struct with_bits {
-        slab without_memory{};
+        slab without_memory{.word = const_cast<std::uint64_t*>(&taken)};
         std::uint64_t taken = all_taken;
     };
     static constinit with_bits const no_slab{};
@@ -19,7 +19,9 @@ void slab::assign(class_pool& to, std::size_t bytes_each) noexcept {
     block_of = exact_divider{bytes_each};
     block_bytes = static_cast<std::uint32_t>(bytes_each);
     blocks = bytes / block_bytes;
-    word = count = 0;
+    word = bits();
+    word_begin = begin;
+    count = 0;
     state = slab_state::serving;
     // A slab fresh from its chunk has no bits yet.
     std::uint64_t* const last = std::uninitialized_fill_n(bits(), blocks / 64, std::uint64_t{0});
@@ -28,15 +30,16 @@ void slab::assign(class_pool& to, std::size_t bytes_each) noexcept {
 }
 
 bool slab::turn() noexcept {
-    std::uint32_t const words = (blocks + 63) / 64;
-    std::uint32_t i = word;
-    for (std::uint32_t tried = 0; tried < words; ++tried) {
-        if (bits()[i] != all_taken) {
-            word = i;
+    std::uint64_t* const end = bits() + words();
+    std::uint64_t* at = word;
+    do {
+        if (*at != all_taken) {
+            word_begin = begin + static_cast<std::size_t>(at - bits()) * 64 * block_bytes;
+            word = at;
             return true;
         }
-        i = i + 1 < words ? i + 1 : 0;
-    }
+        at = at + 1 < end ? at + 1 : bits();
+    } while (at != word);
     return false;
 }
 

@@ -73,6 +73,7 @@ void slab_table::reserve(chunk const& added, chunk const* list,
     used_ = 0;
     home_shift_ = static_cast<unsigned>(std::countl_zero(mask_));
     unit_log2_ = unit_log2;
+    unit_mask_ = ~std::uintptr_t{0} << unit_log2;
     for (chunk const* c = list; c != nullptr; c = c->next)
         insert(*c);
     if (old_bytes != 0)
@@ -103,6 +104,7 @@ void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
     mask_ = used_ = 0;
     home_shift_ = 63;
     unit_log2_ = small_log2;
+    unit_mask_ = ~std::uintptr_t{0} << small_log2;
     if (held != 0)
         return_upstream(upstream, gone, held, alignof(slab*));
 }

@@ -38,7 +38,8 @@ struct slab {
     std::byte* begin;
     class_pool* owner;      ///< null: the slab is empty and belongs to no class
     exact_divider block_of; ///< from offset to block
-    std::uint32_t word;     ///< index of the current word of bits
+    std::uint64_t* word;    ///< the current word of bits
+    std::byte* word_begin;  ///< the block of its first bit
     std::uint32_t count;    ///< I2
     std::uint32_t blocks;
     std::uint32_t block_bytes;
@@ -50,14 +51,12 @@ struct slab {
 
     /// Returns: a block of the current word, now live; null when it has none. Complexity: O(1).
     std::byte* pop() noexcept {
-        std::uint64_t& taken = bits()[word];
-        std::uint64_t const before = taken;
-        if (before == all_taken)
+        std::uint64_t const taken = *word;
+        if (taken == all_taken)
             return nullptr;
-        taken = before | (before + 1); // sets the lowest 0
+        *word = taken | (taken + 1); // sets the lowest 0
         ++count;
-        auto const bit = static_cast<std::size_t>(std::countr_one(before));
-        return begin + (word * std::size_t{64} + bit) * block_bytes;
+        return word_begin + static_cast<std::size_t>(std::countr_one(taken)) * block_bytes;
     }
 
     /// Takes a block back; any address may be passed.
@@ -85,6 +84,7 @@ struct slab {
 
     /// Returns: a slab that holds no address and has no block; always the same. Never written.
     static slab* none() noexcept;
+    [[nodiscard]] std::uint32_t words() const noexcept { return (blocks + 63) / 64; }
 
     [[nodiscard]] std::size_t extent() const noexcept { return std::size_t{blocks} * block_bytes; }
     [[nodiscard]] std::uint32_t live() const noexcept {

@@ -70,7 +70,7 @@ class slab_table {
 
     /// Returns: the slab that p lies in, mostly; where there is none, another or one without memory.
     [[nodiscard]] slab* guess(void const* p) const noexcept {
-        return entries_[home(address_of(p), unit_log2_)];
+        return entries_[(address_of(p) & unit_mask_) * golden >> home_shift_];
     }
     /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
     [[nodiscard]] slab* find(void const* p) const noexcept;
@@ -89,12 +89,13 @@ class slab_table {
     }
 
   private:
+    static constexpr std::uint64_t golden = 0x9e3779b97f4a7c15; // 2^64 / golden ratio
     static constexpr unsigned small_log2 = 10;
     static constexpr std::size_t most_small_units = 512;
 
     [[nodiscard]] static slab* vacant() noexcept { return slab::none(); }
     [[nodiscard]] std::size_t home(std::uintptr_t address, unsigned unit_log2) const noexcept {
-        return (address >> unit_log2) * 0x9e3779b97f4a7c15u >> home_shift_;
+        return (address >> unit_log2 << unit_log2) * golden >> home_shift_;
     }
     [[nodiscard]] slab* find_from(std::size_t i, void const* p) const noexcept;
     template <class Visitor>
@@ -108,6 +109,7 @@ class slab_table {
     std::size_t used_ = 0;                         // entries that are not vacant
     unsigned home_shift_ = 63;                     // 64 - log2(entries), but at most 63
     unsigned unit_log2_;                           // of large slabs
+    std::uintptr_t unit_mask_ = ~std::uintptr_t{0} << small_log2;
     unsigned large_log2_;
 };
 
