@@ -218,7 +218,7 @@ std::size_t segregated_pool_resource::do_trim() {
     return before - source_.held_bytes() + served_.trim();
 }
 
-// A block that waits in its pool has its bit still set.
+// The bit of a block that waits in its pool says live.
 bool segregated_pool_resource::is_live(slab const& s, void const* p) const noexcept {
     return s.is_live(p) && !s.owner->is_free_last(p);
 }
@@ -286,16 +286,16 @@ bool violated(char const* what, void const* where) {
     return false;
 }
 
-// I1 of slab.hpp: exactly the live blocks have their bit set.
+// I1 of slab.hpp: exactly the free blocks have their bit set.
 bool check_slab(slab const& s) {
     std::size_t live = 0;
     for (std::byte const* p = s.begin; p != s.begin + s.extent(); p += s.block_bytes)
         live += s.is_live(p) ? 1u : 0u;
-    std::size_t taken = 0;
+    std::size_t free = 0;
     std::size_t const words = s.words();
     for (std::size_t i = 0; i < words; ++i)
-        taken += static_cast<std::size_t>(std::popcount(s.bits()[i]));
-    if (live != s.live() || taken != live + (words * 64 - s.blocks))
+        free += static_cast<std::size_t>(std::popcount(s.bits()[i]));
+    if (live != s.live() || free != s.blocks - live)
         return violated("live blocks and bits do not add up in the slab", s.begin);
     auto const word = static_cast<std::size_t>(s.word - s.bits());
     if (word >= words || s.word_begin != s.begin + word * 64 * s.block_bytes)

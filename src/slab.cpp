@@ -6,12 +6,13 @@
 namespace strata::detail {
 
 slab* slab::none() noexcept {
-    struct with_bits {
-        slab without_memory{.word = const_cast<std::uint64_t*>(&taken)};
-        std::uint64_t taken = all_taken;
-    };
-    static constinit with_bits const no_slab{};
-    return const_cast<slab*>(&no_slab.without_memory);
+    static constexpr std::uint64_t no_block_free = 0;
+    static constinit slab const no_slab = [] {
+        slab s{};
+        s.word = const_cast<std::uint64_t*>(&no_block_free);
+        return s;
+    }();
+    return const_cast<slab*>(&no_slab);
 }
 
 void slab::assign(class_pool& to, std::size_t bytes_each) noexcept {
@@ -24,22 +25,21 @@ void slab::assign(class_pool& to, std::size_t bytes_each) noexcept {
     count = 0;
     state = slab_state::serving;
     // A slab fresh from its chunk has no bits yet.
-    std::uint64_t* const last = std::uninitialized_fill_n(bits(), blocks / 64, std::uint64_t{0});
+    std::uint64_t* const last = std::uninitialized_fill_n(bits(), blocks / 64, ~std::uint64_t{0});
     if (blocks % 64 != 0)
-        std::uninitialized_fill_n(last, 1, all_taken << blocks % 64);
+        std::uninitialized_fill_n(last, 1, (std::uint64_t{1} << blocks % 64) - 1);
 }
 
 bool slab::turn() noexcept {
-    std::uint64_t* const end = bits() + words();
     std::uint64_t* at = word;
-    do {
-        if (*at != all_taken) {
-            word_begin = begin + static_cast<std::size_t>(at - bits()) * 64 * block_bytes;
+    for (std::size_t left = words(); left != 0; --left) {
+        if (*at != 0) {
             word = at;
+            word_begin = begin + static_cast<std::size_t>(at - bits()) * 64 * block_bytes;
             return true;
         }
-        at = at + 1 < end ? at + 1 : bits();
-    } while (at != word);
+        at = at + 1 != bits() + words() ? at + 1 : bits();
+    }
     return false;
 }
 

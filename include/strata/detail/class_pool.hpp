@@ -11,7 +11,7 @@
 // follows need not wait for what went before, and a pair takes 0.7 of the time.
 //
 //   I1  last_ is null, the live block handed out last, or 1 above that block if it is free; its bit
-//       is set then, and its slab counts it, all the same.
+//       says live then, and its slab counts it, all the same.
 //   I2  current is a slab of this class, or slab::none(). serving holds all others that have had a
 //       block back since they were full; none of these is empty.
 

@@ -5,14 +5,14 @@
 // themselves are never read or written.
 //
 //   slab memory  │ block 0 │ block 1 │ block 2 │ … │ last block │ tail │
-//   taken bits        1         0         1     …         0    1 1 1 1 1    a bit for each block
+//   free bits         0         1         0     …         1    0 0 0 0 0    a bit for each block
 //                └──── one word: the blocks that pop() hands out next ────┘
 //
 // An address becomes a bit by one exact division, which also tells whether a block begins there.
 // Words are gone through in a circle, so that blocks come in address order, and those that were freed
 // behind when their turn comes: a list through freed blocks costs a cache miss for each of them.
 //
-//   I1  of the bits for blocks exactly those of live ones are set; those behind them are set.
+//   I1  exactly the bits of free blocks are set; those behind the last block are not.
 //   I2  count is what must come back until something is to be done: all live blocks of a slab that
 //       can serve (then it is empty), one block of a full slab (then it can serve again).
 
@@ -51,12 +51,12 @@ struct slab {
 
     /// Returns: a block of the current word, now live; null when it has none. Complexity: O(1).
     std::byte* pop() noexcept {
-        std::uint64_t const taken = *word;
-        if (taken == all_taken)
+        std::uint64_t const free = *word;
+        if (free == 0)
             return nullptr;
-        *word = taken | (taken + 1); // sets the lowest 0
+        *word = free & (free - 1); // clears the lowest 1
         ++count;
-        return word_begin + static_cast<std::size_t>(std::countr_one(taken)) * block_bytes;
+        return word_begin + static_cast<unsigned>(std::countr_zero(free)) * block_bytes;
     }
 
     /// Takes a block back; any address may be passed.
@@ -67,10 +67,10 @@ struct slab {
         if (i >= blocks)
             return false;
         std::uint64_t const mark = std::uint64_t{1} << i % 64;
-        std::uint64_t& taken = bits()[i / 64];
-        if ((taken & mark) == 0)
+        std::uint64_t& free = bits()[i / 64];
+        if ((free & mark) != 0)
             return false;
-        taken ^= mark;
+        free |= mark;
         --count;
         return true;
     }
@@ -92,7 +92,7 @@ struct slab {
     }
     [[nodiscard]] bool is_live(void const* p) const noexcept {
         std::uint64_t const i = block_of(offset_between(begin, p));
-        return i < blocks && (bits()[i / 64] >> i % 64 & 1) != 0;
+        return i < blocks && (bits()[i / 64] >> i % 64 & 1) == 0;
     }
     [[nodiscard]] bool contains(void const* p) const noexcept {
         return offset_between(begin, p) < bytes;
@@ -108,9 +108,6 @@ struct slab {
     static constexpr std::size_t bits_bytes(std::size_t slab_bytes) noexcept {
         return align_up(slab_bytes / 8, 64) / 8;
     }
-
-  private:
-    static constexpr std::uint64_t all_taken = ~std::uint64_t{0};
 };
 static_assert(sizeof(slab) % alignof(std::uint64_t) == 0, "its bits follow it");
 
