@@ -99,26 +99,12 @@ void segregated_pool_resource::refill(std::size_t c) {
 
 // --- deallocate ---
 
-// Large blocks, and those of other slabs than the current one: most are found at the first guess.
-void segregated_pool_resource::deallocate_elsewhere(void* p, std::size_t bytes,
-                                                    std::size_t alignment) {
-    class_pool& pool = pools_[class_of(bytes, alignment)];
-    bool const was_tried = classes_.tabulates(bytes, alignment);
-    if (was_tried || !pool.push(p)) {
-        slab* const s = source_.guess(p);
-        bool const is_usual = s->owner == &pool && s->count > 1;
-        if (!is_usual || pool.is_free_last(p) || !s->push(p))
-            return deallocate_or_report(p, bytes, alignment);
-    }
-    bytes_returned_ += bytes;
-}
-
 // Frees a block of this pool. Returns: whether p is one.
 bool segregated_pool_resource::push(void const* p, class_pool& pool) noexcept {
-    if (pool.push(p))
-        return true;
+    if (pool.is_last(p))
+        return pool.push_last(p);
     slab* const s = source_.find(p);
-    if (s == nullptr || s->owner != &pool || pool.is_free_last(p) || !s->push(p))
+    if (s == nullptr || s->owner != &pool || !s->push(p))
         return false;
     if (s->count == 0)
         returned_last(s);
@@ -139,7 +125,6 @@ void segregated_pool_resource::returned_last(slab* s) noexcept {
     }
 }
 
-// For blocks of every kind, and wrong calls.
 std::optional<misuse_kind> segregated_pool_resource::do_try_deallocate(void* p, std::size_t bytes,
                                                                        std::size_t alignment) {
     std::size_t const c = class_of(bytes, alignment);
@@ -151,8 +136,8 @@ std::optional<misuse_kind> segregated_pool_resource::do_try_deallocate(void* p, 
                                       : served_.deallocate(p, bytes, alignment);
 }
 
-void segregated_pool_resource::deallocate_or_report(void* p, std::size_t bytes,
-                                                    std::size_t alignment) {
+// Large blocks, those not found at the first guess, and wrong calls.
+void segregated_pool_resource::deallocate_slow(void* p, std::size_t bytes, std::size_t alignment) {
     if (p == nullptr)
         return;
     if (auto const wrong = do_try_deallocate(p, bytes, alignment))

@@ -100,10 +100,19 @@ class segregated_pool_resource final : public resource {
 
     /// Complexity: O(1) but for chunks that go back upstream.
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
-        if (!classes_.tabulates(bytes, alignment) || !pools_[classes_.of(bytes, alignment)].push(p))
-            [[unlikely]]
-            return deallocate_elsewhere(p, bytes, alignment);
+        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
+            return deallocate_slow(p, bytes, alignment);
+        class_pool& pool = pools_[classes_.of(bytes, alignment)];
+        slab* from = nullptr;
+        if (pool.is_last(p)) {
+            if (!pool.push_last(p)) [[unlikely]]
+                return deallocate_slow(p, bytes, alignment);
+        } else if (from = source_.guess(p); from->owner != &pool || !from->push(p)) [[unlikely]] {
+            return deallocate_slow(p, bytes, alignment);
+        }
         bytes_returned_ += bytes;
+        if (from != nullptr && from->count == 0) [[unlikely]]
+            returned_last(from);
     }
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
                                                  std::size_t alignment) override;
@@ -123,11 +132,10 @@ class segregated_pool_resource final : public resource {
     char const* do_name() const noexcept override { return "segregated_pool_resource"; }
 
     // Not inlined: what calls them at its end then needs no stack frame.
-    [[gnu::noinline]] void deallocate_elsewhere(void* p, std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
-    void deallocate_or_report(void* p, std::size_t bytes, std::size_t alignment);
+    [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
+    [[gnu::noinline]] void returned_last(slab* s) noexcept;
     [[nodiscard]] std::size_t class_of(std::size_t bytes, std::size_t alignment) const noexcept;
-    void returned_last(slab* s) noexcept;
     bool push(void const* p, class_pool& pool) noexcept;
     [[nodiscard]] bool is_live(slab const& s, void const* p) const noexcept;
     [[nodiscard]] std::size_t largest_class_within(std::size_t bytes) const noexcept;

@@ -32,13 +32,13 @@ class class_pool {
         return last_ = current->pop();
     }
 
-    /// Takes a block back, of the current slab or the one handed out last; any address may be passed.
-    /// Returns: whether p was such a block, and live. Complexity: O(1).
-    bool push(void const* p) noexcept {
-        std::size_t const distance = offset_between(p, last_);
-        if (distance > 1) [[likely]]
-            return current->push(p);
-        if (distance != 0 || p == nullptr) // it waits here already
+    /// Whether p is the block handed out last, live or waiting here, or null.
+    [[nodiscard]] bool is_last(void const* p) const noexcept {
+        return offset_between(p, last_) <= 1;
+    }
+    /// Takes that block back. Requires: is_last(p). Returns: whether it was live.
+    bool push_last(void const* p) noexcept {
+        if (p != last_ || p == nullptr)
             return false;
         ++last_;
         return true;
