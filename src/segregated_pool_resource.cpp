@@ -68,32 +68,39 @@ std::size_t segregated_pool_resource::class_of(std::size_t bytes,
 
 // --- allocate ---
 
-void* segregated_pool_resource::allocate_slow(std::size_t bytes, std::size_t alignment) {
+// Large blocks, and aligned ones.
+void* segregated_pool_resource::allocate_large(std::size_t bytes, std::size_t alignment) {
     std::size_t const c = class_of(bytes, alignment);
-    if (c == classes_.count() || !detail::is_power_of_two(alignment))
-        return served_.allocate(bytes, alignment);
-    void* p = pools_[c].pop();
-    if (p == nullptr) {
-        refill(c);
-        p = pools_[c].pop();
-    }
+    void* const p = detail::is_power_of_two(alignment) ? pools_[c].pop() : nullptr;
+    if (p == nullptr)
+        return allocate_next(bytes, alignment, c);
     bytes_taken_ += bytes;
     return p;
 }
 
-// Sees to it that the current slab has a block.
+// The current word has no block: there may be a next one, or upstream has to serve.
+void* segregated_pool_resource::allocate_next(std::size_t bytes, std::size_t alignment,
+                                              std::size_t c) {
+    if (c == classes_.count() || !detail::is_power_of_two(alignment))
+        return served_.allocate(bytes, alignment);
+    if (!pools_[c].current->turn())
+        refill(c);
+    bytes_taken_ += bytes;
+    return pools_[c].pop();
+}
+
+// Replaces the current slab, which is full, by one that has a block.
 void segregated_pool_resource::refill(std::size_t c) {
     class_pool& pool = pools_[c];
-    while (!pool.current->turn()) {
-        slab* next = pool.serving.pop();
-        if (next == nullptr) {
-            next = source_.take(classes_.block_bytes(c), pool.current->bytes);
-            next->assign(pool, classes_.block_bytes(c));
-        }
-        if (slab* const full = std::exchange(pool.current, next); full != slab::none()) {
-            full->state = slab_state::full;
-            full->count = 1; // the first block that returns makes it serve again
-        }
+    slab* next = pool.serving.pop();
+    if (next == nullptr) {
+        next = source_.take(classes_.block_bytes(c), pool.current->bytes);
+        next->assign(pool, classes_.block_bytes(c));
+    }
+    next->turn();
+    if (slab* const full = std::exchange(pool.current, next); full != slab::none()) {
+        full->state = slab_state::full;
+        full->count = 1; // the first block that returns makes it serve again
     }
 }
 

@@ -89,13 +89,14 @@ class segregated_pool_resource final : public resource {
 
     /// Throws: what upstream throws. Complexity: O(1), upstream calls 0 amortised, 4 worst.
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-        if (classes_.tabulates(bytes, alignment)) [[likely]] {
-            if (void* const p = pools_[classes_.of(bytes, alignment)].pop()) [[likely]] {
-                bytes_taken_ += bytes;
-                return p;
-            }
-        }
-        return allocate_slow(bytes, alignment);
+        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
+            return allocate_large(bytes, alignment);
+        std::size_t const c = classes_.of(bytes, alignment);
+        void* const p = pools_[c].pop();
+        if (p == nullptr) [[unlikely]]
+            return allocate_next(bytes, alignment, c);
+        bytes_taken_ += bytes;
+        return p;
     }
 
     /// Complexity: O(1) but for chunks that go back upstream.
@@ -132,7 +133,8 @@ class segregated_pool_resource final : public resource {
     char const* do_name() const noexcept override { return "segregated_pool_resource"; }
 
     // Not inlined: what calls them at its end then needs no stack frame.
-    [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
+    [[gnu::noinline]] void* allocate_next(std::size_t bytes, std::size_t alignment, std::size_t c);
+    [[gnu::noinline]] void* allocate_large(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void returned_last(slab* s) noexcept;
     [[nodiscard]] std::size_t class_of(std::size_t bytes, std::size_t alignment) const noexcept;
