@@ -2,6 +2,7 @@
 #include <strata/detail/size_classes.hpp>
 
 #include <algorithm>
+#include <span>
 #include <stdexcept>
 
 namespace strata::detail {
@@ -45,29 +46,21 @@ size_classes::size_classes(std::span<std::size_t const> block_sizes, std::size_t
     count_ = static_cast<std::size_t>(end - sorted.begin());
 
     table_end_ = std::min(block_bytes_[count_ - 1], most_table_bytes) + 1;
-    fill(table_.size() / 8, 8, [&](std::size_t slot, std::uint8_t c, std::uint8_t aligned) {
-        // All sizes that end in this slot; below the first, only 0 does.
-        std::fill_n(&table_[slot == 0 ? 0 : slot * 8 - 7], slot == 0 ? 1 : 8, std::array<std::uint8_t,2>{c, aligned});
-    });
-    fill(large_table_.size(), large_step,
-         [&](std::size_t slot, std::uint8_t, std::uint8_t aligned) {
-             large_table_[slot] = aligned;
-         });
-}
-
-// Calls set(slot, class, class of blocks aligned to 16) for slots of `step` bytes each. One pass, not
-// a search for each slot: pools are made for a moment, too.
-template <class Set>
-void size_classes::fill(std::size_t slots, std::size_t step, Set const& set) const {
-    std::size_t c = 0;
-    std::size_t aligned = 0;
-    for (std::size_t slot = 0; slot < slots; ++slot) {
-        while (c < count_ && block_bytes_[c] < slot * step)
-            ++c;
-        for (aligned = std::max(aligned, c);
-             aligned < count_ && natural_alignment(block_bytes_[aligned]) < 16;)
-            ++aligned;
-        set(slot, static_cast<std::uint8_t>(c), static_cast<std::uint8_t>(aligned));
+    // Each class serves what the one before is too small for.
+    std::size_t aligned = count_;
+    for (std::size_t c = count_; c-- > 0;) {
+        std::size_t const bytes = block_bytes_[c];
+        std::size_t const below = c != 0 ? block_bytes_[c - 1] : 0;
+        if (natural_alignment(bytes) >= 16)
+            aligned = c;
+        auto const rows = std::span{table_}.first(std::min(bytes, most_table_bytes) + 1);
+        if (below < rows.size())
+            std::ranges::fill(
+                rows.subspan(c != 0 ? below + 1 : 0),
+                std::array{static_cast<std::uint8_t>(c), static_cast<std::uint8_t>(aligned)});
+        auto const large_rows = std::span{large_table_}.first(bytes / large_step + 1);
+        std::ranges::fill(large_rows.subspan(std::min(below / large_step + 1, large_rows.size())),
+                          static_cast<std::uint8_t>(c));
     }
 }
 

@@ -5,15 +5,17 @@
 
 namespace strata::detail {
 
-slab* slab::none() noexcept {
-    static constexpr std::uint64_t no_block_free = 0;
-    static constinit slab const no_slab = [] {
-        slab s{};
-        s.word = const_cast<std::uint64_t*>(&no_block_free);
-        return s;
-    }();
-    return const_cast<slab*>(&no_slab);
-}
+namespace {
+
+constexpr std::uint64_t no_block_free = 0;
+
+} // namespace
+
+constinit slab const slab::none_ = [] {
+    slab s{};
+    s.word = const_cast<std::uint64_t*>(&no_block_free);
+    return s;
+}();
 
 void slab::assign(class_pool& to, std::size_t bytes_each) noexcept {
     owner = &to;

@@ -70,12 +70,10 @@ class size_classes {
     static constexpr std::size_t most_table_bytes = 1024;
     static constexpr std::size_t large_step = 128;
 
-    template <class Set>
-    void fill(std::size_t slots, std::size_t step, Set const& set) const;
     [[nodiscard]] std::size_t search(std::size_t bytes, std::size_t alignment) const noexcept;
 
     std::size_t table_end_ = 0; // bytes below it are in the table
-    std::array<std::array<std::uint8_t, 2>, most_table_bytes + 8> table_; // [bytes][alignment / 16]
+    std::array<std::array<std::uint8_t, 2>, most_table_bytes + 1> table_; // [bytes][alignment / 16]
     std::array<std::uint8_t, largest_block_bytes / large_step + 1> large_table_{};
     std::array<std::size_t, most_classes> block_bytes_{}; // the first count_ are in use
     std::size_t count_ = 0;

@@ -83,7 +83,7 @@ struct slab {
     void assign(class_pool& to, std::size_t bytes_each) noexcept;
 
     /// Returns: a slab that holds no address and has no block; always the same. Never written.
-    static slab* none() noexcept;
+    static slab* none() noexcept { return const_cast<slab*>(&none_); }
     [[nodiscard]] std::uint32_t words() const noexcept { return (blocks + 63) / 64; }
 
     [[nodiscard]] std::size_t extent() const noexcept { return std::size_t{blocks} * block_bytes; }
@@ -108,6 +108,9 @@ struct slab {
     static constexpr std::size_t bits_bytes(std::size_t slab_bytes) noexcept {
         return align_up(slab_bytes / 8, 64) / 8;
     }
+
+  private:
+    static slab const none_;
 };
 static_assert(sizeof(slab) % alignof(std::uint64_t) == 0, "its bits follow it");
 
