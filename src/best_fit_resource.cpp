@@ -8,7 +8,7 @@
 
 namespace strata {
 
-template class detail::region_resource<detail::best_fit_index, detail::outside_places>;
+template class detail::region_resource<detail::best_fit_region>;
 
 namespace {
 
@@ -17,8 +17,9 @@ constexpr std::size_t region_alignment = 64;
 
 } // namespace
 
-best_fit_resource::best_fit_resource(std::size_t bytes, std::pmr::memory_resource* upstream)
-    : best_fit_resource{upstream} {
+best_fit_resource::best_fit_resource(std::size_t bytes, best_fit_options const& options,
+                                     std::pmr::memory_resource* upstream)
+    : best_fit_resource{options, upstream} {
     if (bytes == 0 || bytes > most_granules * granule_bytes)
         throw std::invalid_argument{"strata: a region has 1 byte to 64 GiB"};
     std::size_t const granules = region_.granules_for(bytes);
@@ -28,8 +29,9 @@ best_fit_resource::best_fit_resource(std::size_t bytes, std::pmr::memory_resourc
 }
 
 best_fit_resource::best_fit_resource(void* buffer, std::size_t bytes,
+                                     best_fit_options const& options,
                                      std::pmr::memory_resource* upstream)
-    : best_fit_resource{upstream} {
+    : best_fit_resource{options, upstream} {
     assign(buffer, bytes);
 }
 

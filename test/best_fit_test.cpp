@@ -20,6 +20,7 @@
 #include "support/misuse_recorder.hpp"
 #include "support/seed.hpp"
 
+using strata::best_fit_options;
 using strata::best_fit_resource;
 using strata::misuse_kind;
 using strata::test::counting_upstream;
@@ -115,6 +116,68 @@ BOOST_AUTO_TEST_CASE(neighbours_coalesce_in_every_order) {
             region.deallocate(blocks[i], 16 * (i + 1));
         BOOST_REQUIRE(is_one_free_block(region));
     } while (std::next_permutation(order.begin(), order.end()));
+}
+
+BOOST_AUTO_TEST_CASE(deferred_blocks_serve_their_size_first) {
+    best_fit_resource region{4 * kib, best_fit_options{.deferred_bytes = 200}};
+    void* const a = region.allocate(64);
+    void* const b = region.allocate(64);
+    void* const c = region.allocate(100);
+    region.deallocate(a, 64);
+    region.deallocate(b, 64);
+    std::vector<long> const waiting{-64, -64, 112};
+    auto const now = picture(region);
+    BOOST_TEST(std::vector<long>(now.begin(), now.begin() + 3) == waiting);
+    BOOST_TEST(region.stats().live_blocks == 1u);
+    BOOST_TEST(region.stats().requested_bytes == 100u);
+    BOOST_TEST(region.stats().largest_free_bytes >= 64u);
+    BOOST_TEST(region.allocate(50) == b); // last in, first out
+    BOOST_TEST(region.allocate(64) == a);
+    region.deallocate(a, 64);
+    region.deallocate(b, 50);
+    region.deallocate(c, 100); // no room to wait: what waits is merged
+    BOOST_TEST(region.stats().free_blocks == 3u); // a and b, c, top
+    BOOST_TEST(region.check_invariants());
+    region.trim();
+    BOOST_TEST(is_one_free_block(region));
+}
+
+BOOST_AUTO_TEST_CASE(what_waits_is_merged_before_upstream_is_asked) {
+    counting_upstream upstream;
+    best_fit_resource region{4 * kib, best_fit_options{.deferred_bytes = 64 * kib}, &upstream};
+    std::vector<void*> blocks;
+    for (std::size_t i = 0; i < 4 * kib / 64; ++i)
+        blocks.push_back(region.allocate(64));
+    std::size_t const calls = upstream.allocations();
+    for (void* p : blocks)
+        region.deallocate(p, 64);
+    void* const all = region.allocate(4 * kib);
+    BOOST_TEST(region.owns(all));
+    BOOST_TEST(upstream.allocations() == calls);
+    region.deallocate(all, 4 * kib);
+    BOOST_TEST(is_one_free_block(region));
+}
+
+BOOST_AUTO_TEST_CASE(a_block_that_waits_is_free_to_every_check) {
+    misuse_recorder recorder;
+    best_fit_resource region{4 * kib, best_fit_options{.deferred_bytes = 1024}};
+    std::array<void*, 20> blocks{};
+    for (void*& p : blocks)
+        p = region.allocate(48);
+    for (void* p : blocks)
+        region.deallocate(p, 48);
+    auto const before = region.stats();
+    for (void* p : blocks)
+        for (std::size_t bytes : {48u, 33u, 16u, 49u, 2000u}) {
+            BOOST_TEST((region.diagnose(p, bytes, 8) == misuse_kind::double_free));
+            region.deallocate(p, bytes, 8);
+            BOOST_TEST(!region.try_resize(p, bytes, 32, 8));
+            auto const heard = recorder.take();
+            BOOST_REQUIRE(heard.size() == 2u);
+            BOOST_TEST((heard[0].kind == misuse_kind::double_free));
+        }
+    BOOST_TEST((region.stats() == before));
+    BOOST_TEST(region.check_invariants());
 }
 
 BOOST_AUTO_TEST_CASE(any_buffer_however_aligned_and_small) {

@@ -164,6 +164,14 @@ void add_strata(candidates& list) {
                     .make = [](needs const& of, upstream_ptr upstream) {
                         return make_resource<best_fit_resource>(of.region_bytes(), upstream);
                     }});
+    list.push_back({.name = "best_fit deferring",
+                    .about = "as best_fit, 256 KiB at most wait to be merged",
+                    .side = side::strata,
+                    .make = [](needs const& of, upstream_ptr upstream) {
+                        return make_resource<best_fit_resource>(
+                            of.region_bytes(), best_fit_options{.deferred_bytes = 256 * 1024},
+                            upstream);
+                    }});
     list.push_back({.name = "fixed_block",
                     .about = "blocks of the one size, else runs of 64 bytes; 1/8 over the need",
                     .side = side::strata,

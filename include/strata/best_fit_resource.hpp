@@ -28,32 +28,52 @@
 #include <memory_resource>
 
 #include <strata/detail/best_fit_index.hpp>
+#include <strata/detail/deferring_region.hpp>
 #include <strata/detail/region_resource.hpp>
 
 namespace strata {
 
-namespace detail {
-extern template class region_resource<best_fit_index, outside_places>; // best_fit_resource.cpp
-}
+struct best_fit_options {
+    /// Freed blocks of up to 1 KiB wait, these bytes of them at most, for the next request of their
+    /// size, before they are merged with their neighbours. Faster where sizes come again, slower
+    /// where many blocks are freed in a row, and no longer exactly best fit: one free block is left
+    /// after everything was freed and trim() called. Default 0: all are merged at once.
+    std::size_t deferred_bytes = 0;
+};
 
-class best_fit_resource final
-    : public detail::region_resource<detail::best_fit_index, detail::outside_places> {
+namespace detail {
+using best_fit_region = deferring_region<region<best_fit_index, outside_places>>;
+extern template class region_resource<best_fit_region>; // best_fit_resource.cpp
+} // namespace detail
+
+class best_fit_resource final : public detail::region_resource<detail::best_fit_region> {
   public:
     /// No region yet: requests go upstream until assign(). Constant-initialised.
     /// Null upstream stands for new_delete_resource().
     constexpr explicit best_fit_resource(std::pmr::memory_resource* upstream = nullptr) noexcept
-        : region_resource{upstream, 0} {}
+        : best_fit_resource{best_fit_options{}, upstream} {}
+    constexpr explicit best_fit_resource(best_fit_options const& options,
+                                         std::pmr::memory_resource* upstream = nullptr) noexcept
+        : region_resource{upstream, 0} {
+        region_.defer(options.deferred_bytes);
+    }
 
     /// A region of `bytes` bytes from upstream, so that it can hold one block of that size; the bits
     /// come on top.
     /// Throws: invalid_argument where bytes is 0 or above 64 GiB - 2 KiB, what upstream throws.
     /// Complexity: 1 upstream call; O(bytes / 64) to clear the bits.
-    explicit best_fit_resource(std::size_t bytes, std::pmr::memory_resource* upstream = nullptr);
+    explicit best_fit_resource(std::size_t bytes, std::pmr::memory_resource* upstream = nullptr)
+        : best_fit_resource{bytes, best_fit_options{}, upstream} {}
+    best_fit_resource(std::size_t bytes, best_fit_options const& options,
+                      std::pmr::memory_resource* upstream = nullptr);
 
     /// A region in `buffer`, which may have any alignment, holds the bits too, and must outlive the
     /// resource. What a buffer has above 64 GiB of blocks is not used.
     /// Throws: invalid_argument where the buffer is too small to hold a block.
     best_fit_resource(void* buffer, std::size_t bytes,
+                      std::pmr::memory_resource* upstream = nullptr)
+        : best_fit_resource{buffer, bytes, best_fit_options{}, upstream} {}
+    best_fit_resource(void* buffer, std::size_t bytes, best_fit_options const& options,
                       std::pmr::memory_resource* upstream = nullptr);
 
     /// Returns the region and all blocks, live ones included.

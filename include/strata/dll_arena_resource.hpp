@@ -69,10 +69,10 @@ class inside_places {
 };
 
 template <std::size_t Bytes, class Index>
-using dll_arena_base =
-    region_resource<good_fit_index<Index>,
-                    std::conditional_t<Bytes == 0, outside_places,
-                                       inside_places<Bytes == 0 ? 1 : Bytes, 4 * sizeof(Index)>>>;
+using dll_arena_base = region_resource<
+    region<good_fit_index<Index>,
+           std::conditional_t<Bytes == 0, outside_places,
+                              inside_places<Bytes == 0 ? 1 : Bytes, 4 * sizeof(Index)>>>>;
 
 } // namespace detail
 

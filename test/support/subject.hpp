@@ -40,6 +40,9 @@ struct subject {
     /// visit_blocks goes by age, not by address.
     bool visits_by_age = false;
 
+    /// What is free waits to be merged: a call that throws may have merged it.
+    bool merges_late = false;
+
     /// Blocks that are live when the resource is destroyed are reported.
     bool reports_leaks = false;
 };

@@ -80,6 +80,13 @@ subject tracked(std::string name, tracked_block_options const& options = {}) {
     return s;
 }
 
+subject deferring(std::string name, std::size_t bytes) {
+    subject s = bounded<best_fit_resource>(std::move(name), region_bytes,
+                                           best_fit_options{.deferred_bytes = bytes});
+    s.merges_late = true;
+    return s;
+}
+
 subject segregated_pool(std::string name, segregated_pool_options const& options) {
     return growing<segregated_pool_resource>(std::move(name), options);
 }
@@ -101,6 +108,8 @@ std::vector<subject> every_variant() {
         bounded<synchronized_best_fit_resource>("best_fit_resource behind a lock", region_bytes),
         in_a_buffer<best_fit_resource>("best_fit_resource in a buffer"),
         growing<best_fit_resource>("best_fit_resource without a region"),
+        deferring("best_fit_resource deferring", 16384),
+        deferring("best_fit_resource deferring a little", 100),
         arena<synchronized_dll_arena_resource>("dll_arena_resource behind a lock"),
         in_a_buffer<basic_dll_arena_resource<0, std::uint32_t>>("dll_arena_resource in a buffer"),
         bounded<synchronized_fixed_block_resource>("fixed_block_resource behind a lock",

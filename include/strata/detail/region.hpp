@@ -52,6 +52,7 @@ class region {
     using granule = typename Index::granule; // how the index counts; here it is std::size_t
 
   public:
+    using places_type = Places;
     static constexpr std::size_t granule_bytes = words::granule_bytes;
 
     Places places{}; ///< to be changed only while nothing is live, and before free_all()
@@ -88,17 +89,20 @@ class region {
     /// Complexity: as allocate, and O(bytes / 64 granules) to see that no block lies within.
     [[gnu::always_inline]] bool deallocate(void const* p, std::size_t bytes,
                                            std::size_t alignment) noexcept {
+        sides open;
+        if (!is_live_block(p, bytes, alignment, open)) [[unlikely]]
+            return false;
         std::size_t const first = granule_of(p);
-        std::size_t const behind = first + granules_for(bytes);
-        if (!holds(p) || !aligned_to(p, alignment) || behind > top()) [[unlikely]]
-            return false;
-        sides const open = sides_of(first, behind);
-        if (!open.of_live_block || (open.behind && !starts_free(behind))) [[unlikely]]
-            return false;
         flip_live(first);
         requested_bytes_ -= bytes;
-        give(first, behind, open);
+        give(first, first + granules_for(bytes), open);
         return true;
+    }
+    /// Returns: whether deallocate would free it. Complexity: O(1), O(bytes / 64 granules).
+    [[nodiscard]] bool is_live_block(void const* p, std::size_t bytes,
+                                     std::size_t alignment) const noexcept {
+        sides open;
+        return is_live_block(p, bytes, alignment, open);
     }
 
     /// Requires: holds(p). Returns: why deallocate would not; nothing where it would.
@@ -131,6 +135,9 @@ class region {
         requested_bytes_ += new_bytes - old_bytes;
         return true;
     }
+
+    /// There is nothing that was not merged at once.
+    static void merge() noexcept {}
 
     /// Makes all one free block again.
     void free_all() noexcept {
@@ -175,6 +182,18 @@ class region {
 
     /// Walks everything. Returns: what does not hold, in words; null where all does.
     [[nodiscard]] char const* broken_invariant() const noexcept;
+
+  protected:
+    /// A live block's request is now `new_bytes`, in as many granules.
+    void rebook(std::size_t bytes, std::size_t new_bytes) noexcept {
+        requested_bytes_ += new_bytes - bytes;
+    }
+    [[nodiscard]] std::size_t granule_of(void const* p) const noexcept {
+        return offset_of(p) / granule_bytes + 1;
+    }
+    [[nodiscard]] std::byte* address(std::size_t g) const noexcept {
+        return places.base() + (g - 1) * granule_bytes;
+    }
 
   private:
     // --- find, cut ---
@@ -258,6 +277,16 @@ class region {
         bool before;        // a free block ends before them
         bool behind;        // no live block starts behind them
     };
+
+    [[gnu::always_inline]] bool is_live_block(void const* p, std::size_t bytes,
+                                              std::size_t alignment, sides& open) const noexcept {
+        std::size_t const first = granule_of(p);
+        std::size_t const behind = first + granules_for(bytes);
+        if (!holds(p) || !aligned_to(p, alignment) || behind > top()) [[unlikely]]
+            return false;
+        open = sides_of(first, behind);
+        return open.of_live_block && (!open.behind || starts_free(behind));
+    }
 
     [[nodiscard]] sides sides_of(std::size_t first, std::size_t behind) const noexcept {
         if (behind - first > 62) [[unlikely]]
@@ -376,12 +405,6 @@ class region {
 
     [[nodiscard]] std::size_t offset_of(void const* p) const noexcept {
         return offset_between(places.base(), p);
-    }
-    [[nodiscard]] std::size_t granule_of(void const* p) const noexcept {
-        return offset_of(p) / granule_bytes + 1;
-    }
-    [[nodiscard]] std::byte* address(std::size_t g) const noexcept {
-        return places.base() + (g - 1) * granule_bytes;
     }
     // A block may be better aligned than it was asked to be.
     [[nodiscard]] static bool aligned_to(void const* p, std::size_t alignment) noexcept {

@@ -71,12 +71,12 @@ class outside_places {
     std::size_t granules_ = 0;
 };
 
-template <class Index, class Places>
+template <class Region>
 class region_resource : public resource {
   public:
-    using places_type = Places;
-    using region_type = region<Index, Places>;
-    static constexpr std::size_t granule_bytes = Index::words::granule_bytes;
+    using region_type = Region;
+    using places_type = typename Region::places_type;
+    static constexpr std::size_t granule_bytes = Region::granule_bytes;
 
     // std's calls, for holders of the concrete type without a virtual call.
     [[nodiscard]] void* allocate(std::size_t bytes, std::size_t alignment = max_align) {
@@ -131,7 +131,10 @@ class region_resource : public resource {
         region_.free_all();
         served_.release();
     }
-    std::size_t do_trim() final { return served_.trim(); }
+    std::size_t do_trim() final {
+        region_.merge();
+        return served_.trim();
+    }
     [[nodiscard]] statistics do_stats() const final {
         statistics s;
         s.footprint_bytes = region_bytes_;
