@@ -8,7 +8,7 @@
 
 namespace strata {
 
-template class detail::region_resource<detail::best_fit_region>;
+template class detail::region_resource<detail::best_fit_region, detail::further_regions>;
 
 namespace {
 
@@ -24,7 +24,7 @@ best_fit_resource::best_fit_resource(std::size_t bytes, best_fit_options const& 
         throw std::invalid_argument{"strata: a region has 1 byte to 64 GiB"};
     std::size_t const granules = region_.granules_for(bytes);
     region_bytes_ = detail::outside_places::bytes_for(granules, granule_bytes);
-    owned_ = served_.upstream()->allocate(region_bytes_, region_alignment);
+    owned_ = beyond_.upstream()->allocate(region_bytes_, region_alignment);
     region_.places = {detail::as_bytes(owned_), granules, granule_bytes};
 }
 
@@ -37,7 +37,7 @@ best_fit_resource::best_fit_resource(void* buffer, std::size_t bytes,
 
 best_fit_resource::~best_fit_resource() {
     if (owned_ != nullptr)
-        detail::return_upstream(served_.upstream(), owned_, region_bytes_, region_alignment);
+        detail::return_upstream(beyond_.upstream(), owned_, region_bytes_, region_alignment);
 }
 
 void best_fit_resource::assign(void* buffer, std::size_t bytes) {
@@ -45,7 +45,7 @@ void best_fit_resource::assign(void* buffer, std::size_t bytes) {
         throw std::invalid_argument{"strata: a region can be replaced only while no block is live"};
     detail::outside_places const places{buffer, bytes, granule_bytes, most_granules};
     if (owned_ != nullptr)
-        detail::return_upstream(served_.upstream(), std::exchange(owned_, nullptr), region_bytes_,
+        detail::return_upstream(beyond_.upstream(), std::exchange(owned_, nullptr), region_bytes_,
                                 region_alignment);
     region_.places = places;
     region_.free_all();

@@ -135,7 +135,7 @@ BOOST_AUTO_TEST_CASE(deferred_blocks_serve_their_size_first) {
     BOOST_TEST(region.allocate(64) == a);
     region.deallocate(a, 64);
     region.deallocate(b, 50);
-    region.deallocate(c, 100); // no room to wait: what waits is merged
+    region.deallocate(c, 100);                    // no room to wait: what waits is merged
     BOOST_TEST(region.stats().free_blocks == 3u); // a and b, c, top
     BOOST_TEST(region.check_invariants());
     region.trim();
@@ -178,6 +178,59 @@ BOOST_AUTO_TEST_CASE(a_block_that_waits_is_free_to_every_check) {
         }
     BOOST_TEST((region.stats() == before));
     BOOST_TEST(region.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(further_regions_come_and_go) {
+    counting_upstream upstream;
+    best_fit_resource region{kib, best_fit_options{.growth_bytes = 4 * kib}, &upstream};
+    std::size_t const first_alone = upstream.live_bytes();
+    std::vector<void*> blocks;
+    for (std::size_t i = 0; i < 15; ++i) // 1 in the first, 4 in each of the others
+        blocks.push_back(region.allocate(kib));
+    BOOST_TEST(upstream.allocations() == 5u);
+    BOOST_TEST(region.capacity_bytes() == 17 * kib);
+    for (void* p : blocks)
+        BOOST_TEST(region.owns(p));
+    auto const s = region.stats();
+    BOOST_TEST(s.live_blocks == 15u);
+    BOOST_TEST(s.upstream_live_blocks == 0u);
+    BOOST_TEST(s.footprint_bytes == upstream.live_bytes());
+    BOOST_TEST(s.live_bytes + s.free_bytes + s.overhead_bytes == s.footprint_bytes);
+    void* const large = region.allocate(5 * kib);
+    BOOST_TEST(!region.owns(large));
+    void const* before = nullptr;
+    std::size_t visited = 0;
+    region.visit_blocks([&](strata::block_info const& block) {
+        BOOST_TEST(std::less<>{}(before, block.address));
+        before = block.address;
+        visited += block.live ? 1u : 0u;
+    });
+    BOOST_TEST(visited == 16u);
+    region.deallocate(large, 5 * kib);
+    for (std::size_t i = 1; i < blocks.size(); ++i)
+        region.deallocate(blocks[i], kib);
+    BOOST_TEST(region.trim() > 12 * kib);
+    BOOST_TEST(upstream.live_bytes() == first_alone);
+    BOOST_TEST(region.check_invariants());
+    region.deallocate(blocks[0], kib);
+    BOOST_TEST(is_one_free_block(region));
+}
+
+BOOST_AUTO_TEST_CASE(a_further_region_that_upstream_refuses_is_no_loss) {
+    counting_upstream upstream;
+    best_fit_resource region{best_fit_options{.growth_bytes = 64 * kib}, &upstream};
+    upstream.fail_after(0);
+    BOOST_CHECK_THROW(static_cast<void>(region.allocate(64)), std::bad_alloc);
+    BOOST_TEST((region.stats() == strata::statistics{}));
+    upstream.never_fail();
+    void* const p = region.allocate(64);
+    void* const aligned = region.allocate(64 * kib, 4096); // no room for both ends
+    BOOST_TEST(region.owns(p));
+    BOOST_TEST(strata::detail::is_aligned(aligned, 4096));
+    region.deallocate(p, 64);
+    region.deallocate(aligned, 64 * kib, 4096);
+    region.release();
+    BOOST_TEST(upstream.settled());
 }
 
 BOOST_AUTO_TEST_CASE(any_buffer_however_aligned_and_small) {

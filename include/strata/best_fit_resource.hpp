@@ -27,8 +27,7 @@
 #include <cstddef>
 #include <memory_resource>
 
-#include <strata/detail/best_fit_index.hpp>
-#include <strata/detail/deferring_region.hpp>
+#include <strata/detail/further_regions.hpp>
 #include <strata/detail/region_resource.hpp>
 
 namespace strata {
@@ -39,14 +38,18 @@ struct best_fit_options {
     /// where many blocks are freed in a row, and no longer exactly best fit: one free block is left
     /// after everything was freed and trim() called. Default 0: all are merged at once.
     std::size_t deferred_bytes = 0;
+    /// When no region has room, a further one that holds a block of this size is taken from
+    /// upstream; trim() returns those that hold no live block. Larger requests go upstream one by
+    /// one. Default 0: all do.
+    std::size_t growth_bytes = 0;
 };
 
 namespace detail {
-using best_fit_region = deferring_region<region<best_fit_index, outside_places>>;
-extern template class region_resource<best_fit_region>; // best_fit_resource.cpp
-} // namespace detail
+extern template class region_resource<best_fit_region, further_regions>; // best_fit_resource.cpp
+}
 
-class best_fit_resource final : public detail::region_resource<detail::best_fit_region> {
+class best_fit_resource final
+    : public detail::region_resource<detail::best_fit_region, detail::further_regions> {
   public:
     /// No region yet: requests go upstream until assign(). Constant-initialised.
     /// Null upstream stands for new_delete_resource().
@@ -54,7 +57,7 @@ class best_fit_resource final : public detail::region_resource<detail::best_fit_
         : best_fit_resource{best_fit_options{}, upstream} {}
     constexpr explicit best_fit_resource(best_fit_options const& options,
                                          std::pmr::memory_resource* upstream = nullptr) noexcept
-        : region_resource{upstream, 0} {
+        : region_resource{0, upstream, options.growth_bytes, options.deferred_bytes} {
         region_.defer(options.deferred_bytes);
     }
 

@@ -42,6 +42,7 @@
 #include <type_traits>
 
 #include <strata/detail/good_fit_index.hpp>
+#include <strata/detail/outside_places.hpp>
 #include <strata/detail/region_resource.hpp>
 
 namespace strata {
@@ -94,14 +95,14 @@ class basic_dll_arena_resource final : public detail::dll_arena_base<Bytes, Inde
     /// bits and heads.
     constexpr explicit basic_dll_arena_resource(
         std::pmr::memory_resource* upstream = nullptr) noexcept requires(Bytes != 0)
-        : base{upstream, sizeof(typename base::places_type)} {}
+        : base{sizeof(typename base::places_type), upstream} {}
 
     /// An arena in `buffer`, which may have any alignment, holds the bits too, and must outlive the
     /// resource. What Index cannot count is not used.
     /// Throws: invalid_argument where the buffer is too small to hold a block.
     basic_dll_arena_resource(void* buffer, std::size_t bytes,
                              std::pmr::memory_resource* upstream = nullptr) requires(Bytes == 0)
-        : base{upstream, bytes} {
+        : base{bytes, upstream} {
         base::region_.places = {buffer, bytes, base::granule_bytes, most_granules};
     }
 

@@ -88,18 +88,23 @@ class deferring_region : public Region {
     }
 
     void add_to(statistics& s) const noexcept {
-        Region::add_to(s);
+        statistics own;
+        Region::add_to(own);
         for (std::size_t size = 1; size <= most_size_; ++size) {
-            if (counts_[size - 1] == 0)
-                continue;
-            s.live_blocks -= counts_[size - 1];
-            s.free_blocks += counts_[size - 1];
-            s.largest_free_bytes = std::max(s.largest_free_bytes, size * granule_bytes);
+            std::size_t const count = counts_[size - 1];
+            own.live_blocks -= count;
+            own.free_blocks += count;
+            if (count != 0)
+                own.largest_free_bytes = std::max(own.largest_free_bytes, size * granule_bytes);
         }
-        s.live_bytes -= waiting_bytes_;
-        s.free_bytes += waiting_bytes_;
-        s.requested_bytes -= std::min(s.requested_bytes, waiting_bytes_);
-        s.requested_bytes = std::min(s.requested_bytes, s.live_bytes);
+        own.live_bytes -= waiting_bytes_;
+        own.requested_bytes -= std::min(own.requested_bytes, waiting_bytes_);
+        s.live_blocks += own.live_blocks;
+        s.live_bytes += own.live_bytes;
+        s.requested_bytes += std::min(own.requested_bytes, own.live_bytes);
+        s.free_blocks += own.free_blocks;
+        s.free_bytes += own.free_bytes + waiting_bytes_;
+        s.largest_free_bytes = std::max(s.largest_free_bytes, own.largest_free_bytes);
     }
 
     [[nodiscard]] char const* broken_invariant() const noexcept {

@@ -139,6 +139,9 @@ class region {
     /// There is nothing that was not merged at once.
     static void merge() noexcept {}
 
+    /// Whether nothing is live, and all is merged.
+    [[nodiscard]] bool is_one_free_block() const noexcept { return used_ == 0; }
+
     /// Makes all one free block again.
     void free_all() noexcept {
         if (places.granules() != 0)
@@ -176,8 +179,8 @@ class region {
         s.requested_bytes += std::min(requested_bytes_, live_bytes);
         s.free_blocks += top_size() != 0 ? 1u : 0u;
         s.free_bytes += free_granules * granule_bytes;
-        s.largest_free_bytes =
-            std::max<std::size_t>(index_.largest(memory()), top_size()) * granule_bytes;
+        std::size_t const largest = std::max<std::size_t>(index_.largest(memory()), top_size());
+        s.largest_free_bytes = std::max(s.largest_free_bytes, largest * granule_bytes);
     }
 
     /// Walks everything. Returns: what does not hold, in words; null where all does.

@@ -2,9 +2,9 @@
 #pragma once
 
 // What best_fit_resource and dll_arena_resource have in common: a region that serves what it can,
-// and upstream, which serves the rest one by one. Who derives says where the region lies.
+// and what serves the rest: upstream, one by one. Who derives says where the region lies.
 //
-//   I1  an address belongs to the region, or to the served blocks, or to nobody.
+//   I1  an address belongs to the region, or to what lies beyond, or to nobody.
 //   I2  region_bytes_ = the region's granules, its bits, and what a buffer has too much.
 
 #include <algorithm>
@@ -23,55 +23,8 @@
 
 namespace strata::detail {
 
-/// Memory and bits of a region that lie outside its object, the bits behind the granules.
-class outside_places {
-  public:
-    constexpr outside_places() noexcept = default;
-
-    /// Clears the bits. Requires: room for bytes_for(granules, granule_bytes) bytes at `base`, which
-    /// is aligned to granule_bytes.
-    outside_places(std::byte* base, std::size_t granules, std::size_t granule_bytes) noexcept
-        : base_{base}, granules_{granules} {
-        void* const behind = base + align_up(granules * granule_bytes, alignof(granule_bits));
-        bits_ = static_cast<granule_bits*>(behind);
-        std::uninitialized_value_construct_n(bits_, bit_pairs(granules));
-    }
-
-    /// As many granules as a buffer has room for, wherever it begins.
-    /// Throws: invalid_argument where it does not have room for one.
-    outside_places(void* buffer, std::size_t bytes, std::size_t granule_bytes,
-                   std::size_t most_granules) {
-        std::size_t const skipped =
-            (0 - address_of(buffer)) & (std::max(granule_bytes, alignof(granule_bits)) - 1);
-        std::size_t const usable = buffer != nullptr && bytes > skipped ? bytes - skipped : 0;
-        std::size_t granules = std::min(usable / granule_bytes, most_granules);
-        while (granules != 0 && bytes_for(granules, granule_bytes) > usable)
-            granules -= std::max<std::size_t>(1, granules / 128); // 1/64 are bits, or 1/32
-        if (granules == 0)
-            throw std::invalid_argument{"strata: the buffer is too small to hold a block"};
-        while (granules < most_granules && bytes_for(granules + 1, granule_bytes) <= usable)
-            ++granules;
-        *this = outside_places{as_bytes(buffer) + skipped, granules, granule_bytes};
-    }
-
-    /// Returns: bytes that so many granules and their bits take.
-    static constexpr std::size_t bytes_for(std::size_t granules,
-                                           std::size_t granule_bytes) noexcept {
-        return align_up(granules * granule_bytes, alignof(granule_bits)) +
-               bit_pairs(granules) * sizeof(granule_bits);
-    }
-
-    [[nodiscard]] std::byte* base() const noexcept { return base_; }
-    [[nodiscard]] granule_bits* bits() const noexcept { return bits_; }
-    [[nodiscard]] std::size_t granules() const noexcept { return granules_; }
-
-  private:
-    std::byte* base_ = nullptr; // held, not owned
-    granule_bits* bits_ = nullptr;
-    std::size_t granules_ = 0;
-};
-
-template <class Region>
+/// Beyond serves what the region cannot: served_blocks, or what has its interface.
+template <class Region, class Beyond = served_blocks>
 class region_resource : public resource {
   public:
     using region_type = Region;
@@ -86,21 +39,24 @@ class region_resource : public resource {
         region_resource::do_deallocate(p, bytes, alignment);
     }
 
-    /// Returns: the bytes that blocks can have, live and free: the region without its bits.
-    [[nodiscard]] std::size_t capacity_bytes() const noexcept { return region_.capacity_bytes(); }
+    /// Returns: the bytes that blocks can have, live and free: the regions without their bits.
+    [[nodiscard]] std::size_t capacity_bytes() const noexcept {
+        return region_.capacity_bytes() + beyond_.capacity_bytes();
+    }
 
   protected:
-    constexpr region_resource(std::pmr::memory_resource* upstream, std::size_t held_bytes) noexcept
-        : region_bytes_{held_bytes}, served_{upstream} {}
+    template <class... Args>
+    constexpr explicit region_resource(std::size_t held_bytes, Args... of_beyond) noexcept
+        : region_bytes_{held_bytes}, beyond_{of_beyond...} {}
 
     region_type region_;
     std::size_t region_bytes_; // I2
-    served_blocks served_;
+    Beyond beyond_;
 
   private:
     void* do_allocate(std::size_t bytes, std::size_t alignment) final {
         void* const p = region_.allocate(bytes, alignment);
-        return p != nullptr ? p : served_.allocate(bytes, alignment);
+        return p != nullptr ? p : beyond_.allocate(bytes, alignment);
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) final {
         if (!region_.deallocate(p, bytes, alignment)) [[unlikely]]
@@ -111,42 +67,45 @@ class region_resource : public resource {
         if (region_.deallocate(p, bytes, alignment))
             return std::nullopt;
         return region_.holds(p) ? region_.diagnose(p, bytes, alignment)
-                                : served_.deallocate(p, bytes, alignment);
+                                : beyond_.deallocate(p, bytes, alignment);
     }
     [[nodiscard]] std::optional<misuse_kind> do_diagnose(void const* p, std::size_t bytes,
                                                          std::size_t alignment) const final {
         return region_.holds(p) ? region_.diagnose(p, bytes, alignment)
-                                : served_.diagnose(p, bytes, alignment);
+                                : beyond_.diagnose(p, bytes, alignment);
     }
     bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes, std::size_t) final {
         return region_.holds(p) ? region_.try_resize(p, old_bytes, new_bytes)
-                                : old_bytes == new_bytes;
+                                : beyond_.try_resize(p, old_bytes, new_bytes);
     }
-    [[nodiscard]] bool do_owns(void const* p) const final { return region_.holds(p); }
+    [[nodiscard]] bool do_owns(void const* p) const final {
+        return region_.holds(p) || beyond_.owns(p);
+    }
     [[nodiscard]] std::size_t do_good_size(std::size_t bytes, std::size_t) const final {
-        std::size_t const granules = region_.granules_for(bytes);
-        return granules <= region_.places.granules() ? granules * granule_bytes : bytes;
+        if (bytes > std::max(region_.capacity_bytes(), beyond_.most_bytes()))
+            return bytes;
+        return region_.granules_for(bytes) * granule_bytes;
     }
     void do_release() final {
         region_.free_all();
-        served_.release();
+        beyond_.release();
     }
     std::size_t do_trim() final {
         region_.merge();
-        return served_.trim();
+        return beyond_.trim();
     }
     [[nodiscard]] statistics do_stats() const final {
         statistics s;
         s.footprint_bytes = region_bytes_;
-        s.overhead_bytes = region_bytes_ - capacity_bytes();
+        s.overhead_bytes = region_bytes_ - region_.capacity_bytes();
         region_.add_to(s);
-        served_.add_to(s);
+        beyond_.add_to(s);
         return s;
     }
     void do_visit_blocks(block_visitor f) const final {
-        auto const served = served_.in_address_order();
-        std::span<block_info const> rest = served;
-        if (capacity_bytes() != 0)
+        auto const others = beyond_.in_address_order();
+        std::span<block_info const> rest = others;
+        if (region_.capacity_bytes() != 0)
             rest = visit_below(rest, region_.places.base(), f);
         region_.visit(f);
         visit_below(rest, nullptr, f);
@@ -156,7 +115,7 @@ class region_resource : public resource {
         if (broken != nullptr)
             std::fprintf(stderr, "strata: %s %p: %s\n", name(), static_cast<void const*>(this),
                          broken);
-        return broken == nullptr && served_.check_invariants();
+        return broken == nullptr && beyond_.check_invariants();
     }
     // What is no live block of the region: upstream's, null, or wrong. Kept apart, so that deallocate
     // saves no registers for it.
@@ -165,7 +124,7 @@ class region_resource : public resource {
             report(*wrong, p, bytes, alignment);
     }
     [[nodiscard]] std::pmr::memory_resource* do_upstream_resource() const final {
-        return served_.upstream();
+        return beyond_.upstream();
     }
 };
 

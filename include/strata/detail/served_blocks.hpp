@@ -51,6 +51,14 @@ class served_blocks {
     [[nodiscard]] std::optional<misuse_kind> diagnose(void const* p, std::size_t bytes,
                                                       std::size_t alignment) const;
 
+    // Upstream resizes nothing, and none of its memory is carved here.
+    static bool try_resize(void const*, std::size_t old_bytes, std::size_t new_bytes) noexcept {
+        return old_bytes == new_bytes;
+    }
+    static bool owns(void const*) noexcept { return false; }
+    static std::size_t most_bytes() noexcept { return 0; }
+    static std::size_t capacity_bytes() noexcept { return 0; }
+
     /// Gives every block and the map back to upstream.
     void release() noexcept;
 

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <strata/detail/further_regions.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <new>
+#include <utility>
+
+#include <strata/detail/return_upstream.hpp>
+
+namespace strata::detail {
+
+namespace {
+
+constexpr std::size_t alignment_of_all = 64;
+
+} // namespace
+
+void* further_regions::allocate(std::size_t bytes, std::size_t alignment) {
+    for (further* f = first_; f != nullptr; f = f->next)
+        if (void* const p = f->region.allocate(bytes, alignment))
+            return p;
+    if (bytes > growth_bytes_ || growth_bytes_ == 0 || !is_power_of_two(alignment))
+        return served_.allocate(bytes, alignment);
+    return allocate_from_new(bytes, alignment);
+}
+
+// One that upstream cannot serve may still be served alone.
+void* further_regions::allocate_from_new(std::size_t bytes, std::size_t alignment) {
+    std::size_t const head = align_up(sizeof(further), alignment_of_all);
+    std::size_t const granules = best_fit_region::granules_for(growth_bytes_);
+    std::size_t const whole =
+        head + outside_places::bytes_for(granules, best_fit_region::granule_bytes);
+    void* memory = nullptr;
+    try {
+        memory = upstream()->allocate(whole, alignment_of_all);
+    } catch (std::bad_alloc const&) {
+        return served_.allocate(bytes, alignment);
+    }
+    first_ = ::new (memory) further{{}, whole, first_};
+    best_fit_region& region = first_->region;
+    region.places = {as_bytes(memory) + head, granules, best_fit_region::granule_bytes};
+    region.defer(deferred_bytes_);
+    if (void* const p = region.allocate(bytes, alignment))
+        return p;
+    give_back(std::exchange(first_, first_->next)); // too large for its alignment
+    return served_.allocate(bytes, alignment);
+}
+
+further_regions::further* further_regions::region_of(void const* p) const noexcept {
+    further* f = first_;
+    while (f != nullptr && !f->region.holds(p))
+        f = f->next;
+    return f;
+}
+
+std::optional<misuse_kind> further_regions::deallocate(void* p, std::size_t bytes,
+                                                       std::size_t alignment) {
+    further* const f = region_of(p);
+    if (f == nullptr)
+        return served_.deallocate(p, bytes, alignment);
+    if (f->region.deallocate(p, bytes, alignment))
+        return std::nullopt;
+    return f->region.diagnose(p, bytes, alignment);
+}
+
+std::optional<misuse_kind> further_regions::diagnose(void const* p, std::size_t bytes,
+                                                     std::size_t alignment) const {
+    further const* const f = region_of(p);
+    return f != nullptr ? f->region.diagnose(p, bytes, alignment)
+                        : served_.diagnose(p, bytes, alignment);
+}
+
+bool further_regions::try_resize(void const* p, std::size_t old_bytes,
+                                 std::size_t new_bytes) noexcept {
+    further* const f = region_of(p);
+    return f != nullptr ? f->region.try_resize(p, old_bytes, new_bytes) : old_bytes == new_bytes;
+}
+
+void further_regions::give_back(further* gone) const noexcept {
+    return_upstream(upstream(), gone, gone->bytes, alignment_of_all);
+}
+
+// Upstream may find misuse, and its handler call back: by then, all is as new.
+void further_regions::release() noexcept {
+    further* f = std::exchange(first_, nullptr);
+    served_.release();
+    while (f != nullptr)
+        give_back(std::exchange(f, f->next));
+}
+
+std::size_t further_regions::trim() noexcept {
+    std::size_t gone = 0;
+    for (further** at = &first_; *at != nullptr;) {
+        further* const f = *at;
+        f->region.merge();
+        if (!f->region.is_one_free_block()) {
+            at = &f->next;
+            continue;
+        }
+        gone += f->bytes;
+        *at = f->next;
+        give_back(f);
+    }
+    return gone + served_.trim();
+}
+
+std::size_t further_regions::capacity_bytes() const noexcept {
+    std::size_t sum = 0;
+    for (further const* f = first_; f != nullptr; f = f->next)
+        sum += f->region.capacity_bytes();
+    return sum;
+}
+
+void further_regions::add_to(statistics& s) const noexcept {
+    for (further const* f = first_; f != nullptr; f = f->next) {
+        s.footprint_bytes += f->bytes;
+        s.overhead_bytes += f->bytes - f->region.capacity_bytes();
+        f->region.add_to(s);
+    }
+    served_.add_to(s);
+}
+
+std::pmr::vector<block_info> further_regions::in_address_order() const {
+    std::pmr::vector<block_info> all = served_.in_address_order();
+    for (further const* f = first_; f != nullptr; f = f->next)
+        f->region.visit([&](block_info const& block) { all.push_back(block); });
+    std::sort(all.begin(), all.end(), [](block_info const& a, block_info const& b) {
+        return std::less<>{}(a.address, b.address);
+    });
+    return all;
+}
+
+bool further_regions::check_invariants() const {
+    for (further const* f = first_; f != nullptr; f = f->next)
+        if (char const* const broken = f->region.broken_invariant(); broken != nullptr) {
+            std::fprintf(stderr, "strata: a further region at %p: %s\n",
+                         static_cast<void const*>(f), broken);
+            return false;
+        }
+    return served_.check_invariants();
+}
+
+} // namespace strata::detail
