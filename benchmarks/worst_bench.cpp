@@ -84,17 +84,28 @@ class script {
     needs peak_;
 };
 
-constexpr unsigned seed = 1;
+// Draws numbers below a bound.
+class dice {
+  public:
+    std::uint32_t below(std::size_t bound) { return static_cast<std::uint32_t>(random_() % bound); }
+    template <class Sequence>
+    void shuffle(Sequence& all) {
+        std::shuffle(all.begin(), all.end(), random_);
+    }
+
+  private:
+    std::mt19937 random_{1};
+};
 
 pattern churn(std::uint32_t n) {
     script s;
-    std::mt19937 random{seed};
+    dice random;
     std::vector<std::uint32_t> live;
-    auto const size = [&] { return 8u << random() % 6 | 8u * (random() % 8); };
+    auto const size = [&] { return 8u << random.below(6) | 8u * random.below(8); };
     for (std::uint32_t i = 0; i < n; ++i)
         live.push_back(s.take(size()));
     for (std::uint32_t i = 0; i < 4 * n; ++i) {
-        std::uint32_t& id = live[random() % n];
+        std::uint32_t& id = live[random.below(n)];
         s.give(id);
         id = s.take(size());
     }
@@ -104,19 +115,19 @@ pattern churn(std::uint32_t n) {
 
 pattern nearly_equal(std::uint32_t n, std::uint32_t least, char const* name, char const* about) {
     script s;
-    std::mt19937 random{seed};
+    dice random;
     std::vector<std::uint32_t> apart;
     std::vector<std::uint32_t> gone;
     for (std::uint32_t i = 0; i < n; ++i) {
-        gone.push_back(s.take(least + 16 * (random() % 256)));
+        gone.push_back(s.take(least + 16 * (random.below(256))));
         apart.push_back(s.take(16));
     }
-    std::shuffle(gone.begin(), gone.end(), random);
+    random.shuffle(gone);
     s.give_all(gone);
     for (std::uint32_t i = 0; i < n; ++i) {
-        gone.push_back(s.take(least + 16 * (random() % 256)));
-        if (random() % 2 == 0) {
-            std::swap(gone[random() % gone.size()], gone.back());
+        gone.push_back(s.take(least + 16 * (random.below(256))));
+        if (random.below(2) == 0) {
+            std::swap(gone[random.below(gone.size())], gone.back());
             s.give(gone.back());
             gone.pop_back();
         }

@@ -7,8 +7,6 @@
 #include <iterator>
 #include <utility>
 
-#include <strata/detail/return_upstream.hpp>
-
 namespace strata {
 
 using detail::slab;
@@ -234,7 +232,7 @@ std::size_t segregated_pool_resource::largest_class_within(std::size_t bytes) co
 statistics segregated_pool_resource::do_stats() const {
     statistics s;
     s.footprint_bytes = source_.held_bytes();
-    source_.visit([&](slab const& from) {
+    source_.for_each([&](slab const& from) {
         bool const whole = from.state == slab_state::empty;
         std::size_t const block_bytes = whole ? from.bytes : from.block_bytes;
         std::size_t const live = whole ? 0 : from.live();
@@ -311,6 +309,12 @@ bool segregated_pool_resource::check_pool(class_pool const& pool) const {
         if (s->state != slab_state::serving || s->owner != &pool || s == pool.current ||
             s->count == 0)
             return violated("a slab should not be in its class's serving list", s->begin);
+    if (std::byte const* const last = pool.last(); last != nullptr) {
+        slab const* const from = source_.find(last);
+        if (pool.has_free_last() &&
+            (from == nullptr || from->owner != &pool || !from->is_live(last)))
+            return violated("what waits is no block of its class", last);
+    }
     slab const* const s = pool.current;
     if (s != slab::none() && (s->state != slab_state::serving || s->owner != &pool))
         return violated("a slab should not be current", s->begin);
@@ -322,7 +326,7 @@ bool segregated_pool_resource::do_check_invariants() const {
         return false;
     bool sound = true;
     std::size_t serving = 0;
-    source_.visit([&](slab const& s) {
+    source_.for_each([&](slab const& s) {
         if (!sound || s.state == slab_state::empty)
             return;
         serving += s.state == slab_state::serving ? 1u : 0u;

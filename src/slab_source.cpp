@@ -133,7 +133,7 @@ slab* slab_source::largest_empty(std::size_t block_bytes) const noexcept {
 slab* slab_source::take(std::size_t block_bytes, std::size_t last_bytes) {
     slab* s = largest_empty(block_bytes);
     if (s == nullptr)
-        s = replenish(slab_bytes_for(block_bytes, last_bytes));
+        s = replenish(slab_bytes_for(block_bytes, last_bytes), slab_bytes_for(block_bytes, 0));
     empties_like(*s).remove(s);
     if (chunk_of(s).used++ == 0)
         --idle_chunks_;
@@ -147,8 +147,12 @@ void slab_source::put(slab* s) noexcept {
     chunk& c = chunk_of(s);
     if (--c.used != 0)
         return;
-    if (++idle_chunks_ > keep_chunks_)
-        give_back(c);
+    if (++idle_chunks_ <= keep_chunks_)
+        return;
+    unhook(c);
+    ++regretted_;
+    c.next = nullptr;
+    give_back(&c);
 }
 
 std::size_t slab_source::next_chunk_bytes() const noexcept {
@@ -159,38 +163,42 @@ std::size_t slab_source::next_chunk_bytes() const noexcept {
     return std::clamp(wanted, geometry_.first_chunk_bytes, geometry_.largest_chunk_bytes);
 }
 
-// Takes the next chunk, at worst the smallest that holds one slab of `slab_bytes`.
+// Takes the next chunk; where upstream has no room, a smaller one, at last of two slabs of
+// `least_slab_bytes`: one of them gives a part to the records.
 // Returns: its first slab, the largest.
-slab* slab_source::replenish(std::size_t slab_bytes) {
-    std::size_t const least = 2 * slab_bytes;
-    std::size_t bytes = std::max(next_chunk_bytes(), least);
+slab* slab_source::replenish(std::size_t slab_bytes, std::size_t least_slab_bytes) {
+    std::size_t bytes = std::max(next_chunk_bytes(), 2 * slab_bytes);
     // A grown pool has large slabs only, others 16 a chunk at most.
     std::size_t slabs_of = geometry_.slab_bytes;
     if (chunk_bytes_ < 8 * geometry_.slab_bytes)
         slabs_of = std::min(slabs_of, std::max(slab_bytes, std::bit_floor(bytes) / 16));
     bytes = align_up(bytes, slabs_of);
-    void* p = nullptr;
-    try {
-        p = upstream_->allocate(bytes, slabs_of);
-    } catch (std::bad_alloc const&) {
-        if (bytes == least && slabs_of == slab_bytes)
-            throw;
-        bytes = least;
-        slabs_of = slab_bytes;
-        p = upstream_->allocate(bytes, slabs_of);
-    }
     chunk* c = nullptr;
-    try {
-        c = adopt(as_bytes(p), bytes, slabs_of);
-    } catch (...) {
-        return_upstream(upstream_, p, bytes, slabs_of);
-        throw;
+    while (c == nullptr) {
+        try {
+            c = take_chunk(bytes, slabs_of);
+        } catch (std::bad_alloc const&) {
+            if (bytes <= 2 * least_slab_bytes)
+                throw;
+            bytes = std::max(std::bit_ceil(bytes) / 2, 2 * least_slab_bytes);
+            slabs_of = std::clamp(bytes / 16, least_slab_bytes, slabs_of);
+        }
     }
     if (regretted_ != 0) {
         --regretted_;
         ++keep_chunks_;
     }
     return c->at(0);
+}
+
+chunk* slab_source::take_chunk(std::size_t bytes, std::size_t slab_bytes) {
+    void* const p = upstream_->allocate(bytes, slab_bytes);
+    try {
+        return adopt(as_bytes(p), bytes, slab_bytes);
+    } catch (...) {
+        return_upstream(upstream_, p, bytes, slab_bytes);
+        throw;
+    }
 }
 
 // Lays a chunk out: slabs from its base, records and the chunk itself at its end.
@@ -201,7 +209,7 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
     std::size_t const area = bytes - kept;
     std::size_t slabs = area / slab_bytes;
     std::size_t const last_bytes = align_down(area % slab_bytes, 64);
-    bool const has_short_slab = last_bytes >= smallest_slab_bytes / 2;
+    bool const has_short_slab = last_bytes >= shortest_slab_bytes;
 
     chunk laid_out{};
     laid_out.base = base;
@@ -223,10 +231,10 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
         s->record_offset = static_cast<std::uint32_t>(record - (base + area));
         empties_like(*s).push(s);
     }
-    chunk** after = &chunks_;
-    while (*after != nullptr && std::less<>{}((*after)->base, base))
-        after = &(*after)->next;
-    c->next = std::exchange(*after, c);
+    c->previous = nullptr;
+    c->next = std::exchange(chunks_, c);
+    if (c->next != nullptr)
+        c->next->previous = c;
     table_.insert(*c);
     chunk_bytes_ += bytes;
     ++idle_chunks_;
@@ -234,48 +242,76 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
 }
 
 // Requires: every slab of c is empty and in the empty list.
-void slab_source::give_back(chunk& c) noexcept {
+void slab_source::unhook(chunk& c) noexcept {
     for (std::size_t i = 0; i < c.slabs; ++i)
         empties_like(*c.at(i)).remove(c.at(i));
-    chunk** at = &chunks_;
-    while (*at != &c)
-        at = &(*at)->next;
-    *at = c.next;
+    (c.previous != nullptr ? c.previous->next : chunks_) = c.next;
+    if (c.next != nullptr)
+        c.next->previous = c.previous;
     table_.erase(c);
     chunk_bytes_ -= c.bytes;
     --idle_chunks_;
-    ++regretted_;
-    return_upstream(upstream_, c.base, c.bytes, c.slab_bytes);
-    if (chunks_ == nullptr)
-        table_.release(upstream_);
 }
 
-// Upstream may find misuse, and its handler call back: by then, all is as new.
+// Upstream may find misuse, and its handler call back: what is given back is known to nobody then.
+void slab_source::give_back(chunk* list) noexcept {
+    if (chunks_ == nullptr)
+        table_.release(upstream_);
+    while (list != nullptr) {
+        chunk const gone = *list;
+        return_upstream(upstream_, gone.base, gone.bytes, gone.slab_bytes);
+        list = gone.next;
+    }
+}
+
 void slab_source::release() noexcept {
-    chunk* c = std::exchange(chunks_, nullptr);
+    chunk* const all = std::exchange(chunks_, nullptr);
     empty_.fill(slab_list{});
     chunk_bytes_ = idle_chunks_ = 0;
     keep_chunks_ = 1;
     regretted_ = 0;
-    table_.release(upstream_);
-    while (c != nullptr) {
-        chunk const gone = *c;
-        return_upstream(upstream_, gone.base, gone.bytes, gone.slab_bytes);
-        c = gone.next;
-    }
+    give_back(all);
 }
 
 void slab_source::trim() noexcept {
-    auto const first_idle = [&] {
-        chunk* c = chunks_;
-        while (c != nullptr && c->used != 0)
-            c = c->next;
-        return c;
-    };
-    while (chunk* const c = first_idle())
-        give_back(*c);
+    chunk* idle = nullptr;
+    for (chunk* c = chunks_; c != nullptr;) {
+        chunk* const next = c->next;
+        if (c->used == 0) {
+            unhook(*c);
+            c->next = std::exchange(idle, c);
+        }
+        c = next;
+    }
     keep_chunks_ = 1;
     regretted_ = 0;
+    give_back(idle);
+}
+
+// Merge sort by address; links forward only. No memory: upstream may have none left.
+chunk* slab_source::sorted(chunk* list) noexcept {
+    if (list == nullptr || list->next == nullptr)
+        return list;
+    chunk* middle = list;
+    for (chunk* end = list->next; end != nullptr && end->next != nullptr; end = end->next->next)
+        middle = middle->next;
+    chunk* b = sorted(std::exchange(middle->next, nullptr));
+    chunk* a = sorted(list);
+    chunk* first = nullptr;
+    chunk** end = &first;
+    while (a != nullptr && b != nullptr) {
+        chunk*& lower = std::less<>{}(a->base, b->base) ? a : b;
+        *end = std::exchange(lower, lower->next);
+        end = &(*end)->next;
+    }
+    *end = a != nullptr ? a : b;
+    return first;
+}
+
+void slab_source::link_back() const noexcept {
+    chunk* before = nullptr;
+    for (chunk* c = chunks_; c != nullptr; before = std::exchange(c, c->next))
+        c->previous = before;
 }
 
 bool slab_source::check_invariants() const {
@@ -294,7 +330,7 @@ bool slab_source::check_invariants() const {
         std::size_t used = 0;
         for (std::size_t i = 0; i < c->slabs; ++i) {
             slab const* const s = c->at(i);
-            for (std::size_t offset = 0; offset < s->bytes; offset += smallest_slab_bytes / 2)
+            for (std::size_t offset = 0; offset < s->bytes; offset += shortest_slab_bytes)
                 if (find(s->begin + offset) != s)
                     return violated("slab not found by its address", s->begin);
             if ((s->owner == nullptr) != (s->state == slab_state::empty))
@@ -306,8 +342,8 @@ bool slab_source::check_invariants() const {
         }
         if (used != c->used)
             return violated("wrong count of used slabs", c->base);
-        if (c->next != nullptr && !std::less<>{}(c->base, c->next->base))
-            return violated("chunks out of order", c->base);
+        if (c->next != nullptr && c->next->previous != c)
+            return violated("broken list of chunks", c->base);
         bytes += c->bytes;
         idle += used == 0 ? 1u : 0u;
     }

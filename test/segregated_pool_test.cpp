@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include <strata/best_fit_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 
 #include "support/counting_upstream.hpp"
@@ -187,6 +188,66 @@ BOOST_AUTO_TEST_CASE(a_block_freed_at_once_is_free_in_every_book) {
     BOOST_TEST(pool.stats().live_blocks == 0u);
     pool.trim();
     BOOST_TEST(upstream.live_bytes() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(what_lies_beside_a_block_freed_at_once_is_refused) {
+    misuse_recorder recorder;
+    segregated_pool_resource pool;
+    auto* const p = static_cast<std::byte*>(pool.allocate(64));
+    for (bool const freed : {false, true}) {
+        if (freed)
+            pool.deallocate(p, 64);
+        for (std::ptrdiff_t offset = -64; offset < 128; ++offset) {
+            if (offset == 0 && !freed)
+                continue;
+            BOOST_TEST_CONTEXT("offset " << offset << ", freed " << freed) {
+                auto const before = pool.stats();
+                bool const diagnosed = pool.diagnose(p + offset, 64, 8).has_value();
+                BOOST_TEST(diagnosed);
+                pool.deallocate(p + offset, 64, 8);
+                BOOST_TEST(recorder.take().size() == 1u);
+                BOOST_TEST((pool.stats() == before));
+            }
+        }
+    }
+    BOOST_TEST(pool.check_invariants());
+    BOOST_TEST(pool.allocate(64) == p);
+}
+
+BOOST_AUTO_TEST_CASE(a_bounded_upstream_is_used_up) {
+    for (std::size_t kibibytes : {16u, 32u, 64u, 128u, 192u, 256u, 1024u}) {
+        std::vector<std::byte> memory(kibibytes * kib);
+        strata::best_fit_resource bound{memory.data(), memory.size(),
+                                        std::pmr::null_memory_resource()};
+        segregated_pool_resource pool{&bound};
+        std::size_t served = 0;
+        try {
+            for (;; ++served)
+                static_cast<void>(pool.allocate(64, 8));
+        } catch (std::bad_alloc const&) {
+        }
+        BOOST_TEST(served * 64 >= kibibytes * kib * 2 / 3, kibibytes << " KiB: " << served);
+        BOOST_TEST(pool.check_invariants());
+    }
+}
+
+BOOST_AUTO_TEST_CASE(blocks_are_visited_in_address_order_from_many_chunks) {
+    segregated_pool_options options = tiny_slabs();
+    options.largest_chunk_bytes = 8192;
+    segregated_pool_resource pool{options};
+    for (int i = 0; i < 5000; ++i)
+        static_cast<void>(pool.allocate(16 + static_cast<std::size_t>(i) % 400));
+    for (int round = 0; round < 2; ++round) {
+        void const* before = nullptr;
+        std::size_t live = 0;
+        pool.visit_blocks([&](strata::block_info const& block) {
+            BOOST_TEST(std::less<>{}(before, block.address));
+            before = block.address;
+            live += block.live ? 1u : 0u;
+        });
+        BOOST_TEST(live == 5000u);
+        BOOST_TEST(pool.check_invariants());
+    }
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_slab_serves_any_class) {

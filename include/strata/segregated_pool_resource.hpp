@@ -18,7 +18,7 @@
 //   I2  a slab belongs to one class, or is empty and with the slab source.
 //
 // Cost: allocate and deallocate O(1); overhead 1/64 of a slab for bits and 128 bytes for its record;
-// upstream calls: one a chunk. Choose it for many blocks of mixed small sizes; for one size and a
+// upstream calls: one a chunk, and when the table of slabs grows. Choose it for many blocks of mixed small sizes; for one size and a
 // hard bound fixed_block_resource is leaner, for a fixed region best_fit_resource packs tighter.
 //
 // Source: Bonwick, "The slab allocator: an object-caching kernel memory allocator", USENIX 1994.
@@ -44,17 +44,19 @@ inline constexpr std::array<std::size_t, 7> power_of_two_sizes{8, 16, 32, 64, 12
 /// All sizes in bytes; 0 means the default.
 struct segregated_pool_options {
     /// Sizes of the classes, 1 to 32768 each, rounded up to multiples of 8 (above 1 KiB of 128), 64
-    /// at most with largest_block_bytes, which is one of them. Those above it are left out. Empty: a list with at most 20 %
-    /// internal fragmentation above 64 bytes. Read by the constructor, not kept.
+    /// at most with largest_block_bytes, which is one of them. Those above it are left out. Empty: a
+    /// list with at most 20 % internal fragmentation above 64 bytes. Read by the constructor, not
+    /// kept.
     std::span<std::size_t const> block_sizes{};
     /// Larger requests go upstream. Default 512, or the largest of block_sizes; at most 32 KiB.
     std::size_t largest_block_bytes = 0;
     /// Of the largest slabs; a class begins with smaller ones. Rounded up to a power of two of 4 KiB
-    /// to 1 MiB. Default 64 KiB.
+    /// to 1 MiB that holds two of the largest blocks. Default 64 KiB.
     std::size_t slab_bytes = 0;
-    /// Default 4 KiB, which is the least.
+    /// Default 4 KiB, which is the least; at most 4 GiB.
     std::size_t first_chunk_bytes = 0;
-    /// Default 1 MiB; at least first_chunk_bytes, at most 4 GiB.
+    /// Default 1 MiB; at least first_chunk_bytes, at most 4 GiB. A chunk has room for two slabs,
+    /// whatever this says.
     std::size_t largest_chunk_bytes = 0;
     /// Sends every request upstream, for hunting with other tools: the manager is off. The
     /// environment variable STRATA_FORCE_UPSTREAM does the same for all pools of a program.
@@ -87,7 +89,8 @@ class segregated_pool_resource final : public resource {
     using class_pool = detail::class_pool;
     using slab = detail::slab;
 
-    /// Throws: what upstream throws. Complexity: O(1), upstream calls 0 amortised, 4 worst.
+    /// Throws: what upstream throws. Complexity: O(1); upstream calls 0 amortised, at worst one for
+    /// each halving of a chunk that upstream has no room for.
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
         if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
             return allocate_large(bytes, alignment);
@@ -144,7 +147,8 @@ class segregated_pool_resource final : public resource {
     void refill(std::size_t c);
     [[nodiscard]] bool check_pool(class_pool const& pool) const;
 
-    std::array<class_pool, detail::size_classes::most_classes + 1> pools_; // the last serves no one
+    // [size class]; that of classes_.count() serves no one.
+    std::array<class_pool, detail::size_classes::most_classes + 1> pools_;
     bool pass_through_ = false;
     // Two sums, since one would be a chain of loads and stores through all calls: of what was asked
     // for in blocks from pools, and of what came back.

@@ -32,13 +32,13 @@ class class_pool {
         return last_ = current->pop();
     }
 
-    /// Whether p is the block handed out last, live or waiting here, or null.
+    /// Whether p may be the block handed out last, live or waiting here; if not, it is not.
     [[nodiscard]] bool is_last(void const* p) const noexcept {
         return offset_between(p, last_) <= 1;
     }
-    /// Takes that block back. Requires: is_last(p). Returns: whether it was live.
+    /// Takes that block back. Requires: is_last(p). Returns: whether p is it, and it was live.
     bool push_last(void const* p) noexcept {
-        if (p != last_ || p == nullptr)
+        if (p != last_ || p == nullptr || has_free_last())
             return false;
         ++last_;
         return true;
@@ -51,6 +51,11 @@ class class_pool {
     }
     /// Requires: has_free_last(). Returns: that block, live again and not known as the last one.
     void* take_last() noexcept { return std::exchange(last_, nullptr) - 1; }
+
+    /// For invariants. Returns: the block handed out last, live or waiting; null where there is none.
+    [[nodiscard]] std::byte const* last() const noexcept {
+        return has_free_last() ? last_ - 1 : last_;
+    }
 
     slab* current = slab::none(); // I2, never null
     slab_list serving;            // I2

@@ -43,8 +43,7 @@ class served_blocks {
 
     /// Gives a block back to upstream, with the triple that it came with.
     /// Returns: nothing; or what is wrong (then nothing has changed): foreign_pointer, double_free
-    /// (where p is among the last 16 freed), size_mismatch,
-    /// alignment_mismatch.
+    /// (where p is among the last 16 freed), size_mismatch, alignment_mismatch.
     std::optional<misuse_kind> deallocate(void* p, std::size_t bytes, std::size_t alignment);
 
     /// Returns: what deallocate would.

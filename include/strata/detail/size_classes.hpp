@@ -26,7 +26,6 @@ namespace strata::detail {
 class size_classes {
   public:
     static constexpr std::size_t most_classes = 64;
-    static constexpr std::size_t smallest_block_bytes = 8;
     static constexpr std::size_t largest_block_bytes = 32 * 1024;
     /// Takes the sizes of `block_sizes` up to `largest`, rounded up to multiples of 8 (above 1 KiB
     /// of 128), and `largest` itself. An empty list stands for the default sizes.

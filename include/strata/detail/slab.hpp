@@ -28,7 +28,7 @@ namespace strata::detail {
 
 enum class slab_state : std::uint8_t {
     empty,   ///< belongs to no size class
-    serving, ///< in its class's list of slabs that can serve
+    serving, ///< its class's current one, or in its list of others that can serve
     full,    ///< in no list
 };
 

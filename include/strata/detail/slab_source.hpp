@@ -7,7 +7,8 @@
 //                                                          shortened by what is kept behind it
 //
 // Chunks grow from first_chunk_bytes, fourfold while small, then by up to half of what is held, up to
-// largest_chunk_bytes, in powers of two: upstreams find room for what they had before. Small chunks
+// largest_chunk_bytes, mostly in powers of two: upstreams find room for what they had before. Where
+// upstream has no room for one, smaller ones are tried. Small chunks
 // have small slabs, so that a small pool stays small. A hash table finds the slab of any address
 // without reading memory near it.
 //
@@ -17,7 +18,7 @@
 //   I1  a slab is in the empty list of its size exactly if its state is empty.
 //   I2  chunk.used = its slabs that are not empty; idle_chunks_ counts chunks with used = 0.
 //   I3  the table leads from every address in a slab to it; more than half of it is vacant.
-//   I4  held_bytes_ = chunks + table = what upstream has outstanding.
+//   I4  held_bytes() = chunks + table = what upstream has outstanding.
 
 #include <array>
 #include <bit>
@@ -44,7 +45,8 @@ struct alignas(64) chunk {
     std::size_t record_bytes;
     std::uint32_t slabs;
     std::uint32_t used; ///< slabs that are not empty
-    chunk* next;        ///< in address order
+    chunk* next;        ///< in no order; visit() sorts them
+    chunk* previous;
 
     [[nodiscard]] slab* at(std::size_t i) const noexcept {
         return slab_at(records() + i * record_bytes);
@@ -121,6 +123,7 @@ class slab_source {
         std::size_t largest_chunk_bytes;
     };
     static constexpr std::size_t smallest_slab_bytes = 1024;
+    static constexpr std::size_t shortest_slab_bytes = 512; ///< of what is left at a chunk's end
 
     slab_source(geometry const& g, std::pmr::memory_resource* upstream) noexcept
         : geometry_{g},
@@ -152,6 +155,13 @@ class slab_source {
     /// Calls f(slab const&) for each slab in address order.
     template <class Visitor>
     void visit(Visitor const& f) const {
+        chunks_ = sorted(chunks_);
+        link_back();
+        for_each(f);
+    }
+    /// Calls f(slab const&) for each slab in any order.
+    template <class Visitor>
+    void for_each(Visitor const& f) const {
         for (chunk const* c = chunks_; c != nullptr; c = c->next)
             for (std::size_t i = 0; i < c->slabs; ++i)
                 f(static_cast<slab const&>(*c->at(i)));
@@ -169,13 +179,17 @@ class slab_source {
     [[nodiscard]] std::size_t slab_bytes_for(std::size_t block_bytes,
                                              std::size_t last_bytes) const noexcept;
     [[nodiscard]] std::size_t next_chunk_bytes() const noexcept;
-    slab* replenish(std::size_t slab_bytes);
+    slab* replenish(std::size_t slab_bytes, std::size_t least_slab_bytes);
+    chunk* take_chunk(std::size_t bytes, std::size_t slab_bytes);
+    static chunk* sorted(chunk* list) noexcept;
+    void link_back() const noexcept;
     chunk* adopt(std::byte* base, std::size_t bytes, std::size_t slab_bytes);
-    void give_back(chunk& c) noexcept;
+    void unhook(chunk& c) noexcept;
+    void give_back(chunk* list) noexcept;
 
     geometry geometry_;
     std::pmr::memory_resource* upstream_; // held, not owned
-    chunk* chunks_ = nullptr;             // all, in address order; each lies in its own memory
+    mutable chunk* chunks_ = nullptr;     // all; each lies in its own memory; visit() orders them
     slab_table table_;
     std::array<slab_list, 21> empty_{}; // [floor(log2(bytes))]
     std::size_t chunk_bytes_ = 0;
