@@ -13,11 +13,13 @@
 // smallest that has room wherever it lies.
 //
 // How blocks are carved, checked and merged stands in detail/region.hpp, how the smallest is found
-// in detail/best_fit_index.hpp. Live blocks have no header.
+// in detail/best_fit_index.hpp. Live blocks have no header. As options, small blocks wait to be
+// merged (detail/deferring_region.hpp), and full regions are followed by further ones
+// (detail/further_regions.hpp).
 //
 // Cost: allocate O(1) for blocks below 8 KiB, O(26) above; deallocate the same, and 1/64 step for
 // each granule freed, which finds a size that reaches over a neighbour. 1.6 % of the region for
-// bits, 5 KiB in the object. No upstream call after the constructor unless a request does not fit.
+// bits, 10 KiB in the object. No upstream call after the constructor unless a request does not fit.
 // Not for a proved bound on memory: the worst case of best fit is M(n - 2) for blocks of 1 to n
 // granules with M live; fixed_block_resource has a bound. Regions up to 64 GiB.
 //
@@ -35,8 +37,9 @@ namespace strata {
 struct best_fit_options {
     /// Freed blocks of up to 1 KiB wait, these bytes of them at most, for the next request of their
     /// size, before they are merged with their neighbours. Faster where sizes come again, slower
-    /// where many blocks are freed in a row, and no longer exactly best fit: one free block is left
-    /// after everything was freed and trim() called. Default 0: all are merged at once.
+    /// where many blocks are freed in a row, and no longer exactly best fit. A call that finds no
+    /// room merges all that waits: O(deferred_bytes), 35 us for 256 KiB; so does trim(), after which
+    /// one free block is left when everything was freed. Default 0: all are merged at once.
     std::size_t deferred_bytes = 0;
     /// When no region has room, a further one that holds a block of this size is taken from
     /// upstream; trim() returns those that hold no live block. Larger requests go upstream one by
