@@ -149,6 +149,64 @@ std::vector<result> measure(trace::trace const& of, candidates const& who, std::
     return results;
 }
 
+// Bytes of the smallest region in which a replay needs no more from upstream, to 1/1000 of what is
+// live; what needs more than twice that is none.
+double smallest_region(trace::trace const& of, candidate const& who) {
+    auto const fits = [&](std::size_t bytes) {
+        trace::block_table blocks{of};
+        trace::footprint_meter upstream;
+        resource_ptr const memory = who.make({.set_region_bytes = bytes}, &upstream);
+        std::size_t const region_alone = upstream.bytes();
+        trace::replay(
+            of, *memory, blocks, [](void*, std::size_t) {}, [](std::size_t) {});
+        trace::free_rest(blocks, *memory);
+        return upstream.peak_bytes() == region_alone;
+    };
+    std::size_t too_small = of.peak_live_bytes;
+    std::size_t enough = 2 * of.peak_live_bytes;
+    if (!fits(enough))
+        return none;
+    while (enough - too_small > of.peak_live_bytes / 1000) {
+        std::size_t const middle = (too_small + enough) / 2;
+        (fits(middle) ? enough : too_small) = middle;
+    }
+    return static_cast<double>(enough);
+}
+
+// One row a trace, and the geometric means.
+bool print_regions(std::vector<trace::trace> const& traces, candidates who, table::style style) {
+    std::erase_if(who, [](candidate const& one) { return !one.packs_a_region; });
+    std::vector<std::string> header{"smallest region / peak live bytes"};
+    for (candidate const& one : who)
+        header.push_back(one.name);
+    table rows{header};
+    std::vector<double> logs(who.size());
+    progress shown{traces.size() * who.size()};
+    bool complete = true;
+    for (trace::trace const& of : traces) {
+        std::vector<std::string> cells{of.name};
+        for (std::size_t i = 0; i < who.size(); ++i) {
+            shown.step(of.name, who[i].name);
+            double const bytes =
+                in_child([&] { return smallest_region(of, who[i]); }).value_or(none);
+            complete = complete && !std::isnan(bytes);
+            double const over_live = bytes / static_cast<double>(of.peak_live_bytes);
+            cells.push_back(number(over_live, 3));
+            logs[i] += std::log(over_live);
+        }
+        rows.row(std::move(cells));
+    }
+    std::vector<std::string> means{"geometric mean"};
+    for (double sum : logs)
+        means.push_back(number(std::exp(sum / static_cast<double>(traces.size())), 3));
+    rows.rule();
+    rows.row(std::move(means));
+    rows.print(style);
+    std::printf("\nThe bits or tags of live blocks are not counted in peak live bytes; those of "
+                "Boost lie in its region.\n");
+    return complete;
+}
+
 // The least median among the peers.
 double best_peer(candidates const& who, std::vector<result> const& results,
                  std::vector<double> result::*of) {
@@ -201,6 +259,10 @@ bool run(arguments const& chosen) {
     for (std::string const& path : chosen.operands)
         describe(traces.emplace_back(trace::read(std::filesystem::path{path})));
 
+    if (chosen.regions) {
+        std::printf("\n");
+        return print_regions(traces, who, chosen.style);
+    }
     bool complete = true;
     table rows{{"trace, candidate", "first ns/op", "/best peer", "again ns/op", "/best peer",
                 "held MiB", "held/live", "resident MiB", "resident/live", "utilization"}};

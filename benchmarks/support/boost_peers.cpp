@@ -142,6 +142,7 @@ void add_boost(candidates& list, [[maybe_unused]] std::vector<std::string>& miss
 #endif
     list.push_back({.name = "Boost best fit",
                     .about = "Boost.Interprocess rbtree_best_fit in a region 1/8 over the need",
+                    .packs_a_region = true,
                     .make = [](needs const& of, upstream_ptr upstream) {
                         return make_resource<interprocess_best_fit>(of.region_bytes(), upstream);
                     }});

@@ -161,12 +161,14 @@ void add_strata(candidates& list) {
     list.push_back({.name = "best_fit",
                     .about = "one region, 1/8 over the need",
                     .side = side::strata,
+                    .packs_a_region = true,
                     .make = [](needs const& of, upstream_ptr upstream) {
                         return make_resource<best_fit_resource>(of.region_bytes(), upstream);
                     }});
     list.push_back({.name = "best_fit deferring",
                     .about = "as best_fit, 256 KiB at most wait to be merged",
                     .side = side::strata,
+                    .packs_a_region = true,
                     .make = [](needs const& of, upstream_ptr upstream) {
                         return make_resource<best_fit_resource>(
                             of.region_bytes(), best_fit_options{.deferred_bytes = 256 * 1024},

@@ -22,9 +22,12 @@ struct needs {
     std::size_t peak_in_64_bytes = 0;     ///< the same, each block rounded up to 64 bytes
     std::size_t block_bytes = 0;          ///< the one size that is asked for; 0: many sizes
     bool threads = false;                 ///< several threads share the resource
+    std::size_t set_region_bytes = 0;     ///< not 0: what region_bytes() is to say
 
     /// Returns: bytes of a region that a careful user would choose: an eighth more than is needed.
-    [[nodiscard]] std::size_t region_bytes() const { return room(peak_live_bytes); }
+    [[nodiscard]] std::size_t region_bytes() const {
+        return set_region_bytes != 0 ? set_region_bytes : room(peak_live_bytes);
+    }
     [[nodiscard]] std::size_t region_of_64_bytes() const { return room(peak_in_64_bytes); }
 
   private:
@@ -45,11 +48,12 @@ struct candidate {
     std::string about; ///< how it is set up, for --list
     bench::side side = side::peer;
     bool thread_safe = false;
-    bool is_locked = false;     ///< one of the others, behind a lock
-    bool one_size_only = false; ///< serves workloads of one size alone
-    bool frees = true;          ///< false: memory that comes back is not used again
-    bool has_own_heap = false;  ///< its memory comes from a heap of its own
-    bool upstream_tells = true; ///< all its memory comes from `upstream`, which can count it
+    bool is_locked = false;      ///< one of the others, behind a lock
+    bool one_size_only = false;  ///< serves workloads of one size alone
+    bool frees = true;           ///< false: memory that comes back is not used again
+    bool packs_a_region = false; ///< all lies in region_bytes(), what does not fit in `upstream`
+    bool has_own_heap = false;   ///< its memory comes from a heap of its own
+    bool upstream_tells = true;  ///< all its memory comes from `upstream`, which can count it
     /// Makes one, over `upstream` where it takes memory from one.
     std::function<resource_ptr(needs const&, std::pmr::memory_resource* upstream)> make;
 
