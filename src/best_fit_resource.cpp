@@ -44,12 +44,12 @@ void best_fit_resource::assign(void* buffer, std::size_t bytes) {
     if (stats().live_blocks != 0)
         throw std::invalid_argument{"strata: a region can be replaced only while no block is live"};
     detail::outside_places const places{buffer, bytes, granule_bytes, most_granules};
-    if (owned_ != nullptr)
-        detail::return_upstream(beyond_.upstream(), std::exchange(owned_, nullptr), region_bytes_,
-                                region_alignment);
+    void* const before = std::exchange(owned_, nullptr);
+    std::size_t const bytes_before = std::exchange(region_bytes_, bytes);
     region_.places = places;
     region_.free_all();
-    region_bytes_ = bytes;
+    if (before != nullptr)
+        detail::return_upstream(beyond_.upstream(), before, bytes_before, region_alignment);
 }
 
 } // namespace strata

@@ -21,13 +21,17 @@ void* further_regions::allocate(std::size_t bytes, std::size_t alignment) {
     for (further* f = first_; f != nullptr; f = f->next)
         if (void* const p = f->region.allocate(bytes, alignment))
             return p;
-    if (bytes > growth_bytes_ || growth_bytes_ == 0 || !is_power_of_two(alignment))
+    bool const has_room =
+        bytes <= growth_bytes_ && growth_bytes_ != 0 &&
+        (alignment <= alignment_of_all ||
+         alignment <= growth_bytes_ - align_up(bytes, best_fit_region::granule_bytes));
+    if (!has_room || !is_power_of_two(alignment) || !grow())
         return served_.allocate(bytes, alignment);
-    return allocate_from_new(bytes, alignment);
+    return first_->region.allocate(bytes, alignment);
 }
 
-// One that upstream cannot serve may still be served alone.
-void* further_regions::allocate_from_new(std::size_t bytes, std::size_t alignment) {
+// Returns: whether upstream had memory for one more; where not, it may still have it for the request.
+bool further_regions::grow() {
     std::size_t const head = align_up(sizeof(further), alignment_of_all);
     std::size_t const granules = best_fit_region::granules_for(growth_bytes_);
     std::size_t const whole =
@@ -36,16 +40,12 @@ void* further_regions::allocate_from_new(std::size_t bytes, std::size_t alignmen
     try {
         memory = upstream()->allocate(whole, alignment_of_all);
     } catch (std::bad_alloc const&) {
-        return served_.allocate(bytes, alignment);
+        return false;
     }
     first_ = ::new (memory) further{{}, whole, first_};
-    best_fit_region& region = first_->region;
-    region.places = {as_bytes(memory) + head, granules, best_fit_region::granule_bytes};
-    region.defer(deferred_bytes_);
-    if (void* const p = region.allocate(bytes, alignment))
-        return p;
-    give_back(std::exchange(first_, first_->next)); // too large for its alignment
-    return served_.allocate(bytes, alignment);
+    first_->region.places = {as_bytes(memory) + head, granules, best_fit_region::granule_bytes};
+    first_->region.defer(deferred_bytes_);
+    return true;
 }
 
 further_regions::further* further_regions::region_of(void const* p) const noexcept {
@@ -78,20 +78,23 @@ bool further_regions::try_resize(void const* p, std::size_t old_bytes,
     return f != nullptr ? f->region.try_resize(p, old_bytes, new_bytes) : old_bytes == new_bytes;
 }
 
-void further_regions::give_back(further* gone) const noexcept {
-    return_upstream(upstream(), gone, gone->bytes, alignment_of_all);
+// Upstream may find misuse, and its handler call back: what is given back is known to nobody then.
+void further_regions::give_back(further* list) const noexcept {
+    while (list != nullptr) {
+        further* const gone = std::exchange(list, list->next);
+        return_upstream(upstream(), gone, gone->bytes, alignment_of_all);
+    }
 }
 
-// Upstream may find misuse, and its handler call back: by then, all is as new.
 void further_regions::release() noexcept {
-    further* f = std::exchange(first_, nullptr);
+    further* const all = std::exchange(first_, nullptr);
     served_.release();
-    while (f != nullptr)
-        give_back(std::exchange(f, f->next));
+    give_back(all);
 }
 
 std::size_t further_regions::trim() noexcept {
-    std::size_t gone = 0;
+    std::size_t gone_bytes = 0;
+    further* gone = nullptr;
     for (further** at = &first_; *at != nullptr;) {
         further* const f = *at;
         f->region.merge();
@@ -99,11 +102,12 @@ std::size_t further_regions::trim() noexcept {
             at = &f->next;
             continue;
         }
-        gone += f->bytes;
+        gone_bytes += f->bytes;
         *at = f->next;
-        give_back(f);
+        f->next = std::exchange(gone, f);
     }
-    return gone + served_.trim();
+    give_back(gone);
+    return gone_bytes + served_.trim();
 }
 
 std::size_t further_regions::capacity_bytes() const noexcept {

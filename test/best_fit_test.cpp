@@ -158,6 +158,32 @@ BOOST_AUTO_TEST_CASE(what_waits_is_merged_before_upstream_is_asked) {
     BOOST_TEST(is_one_free_block(region));
 }
 
+BOOST_AUTO_TEST_CASE(a_block_grows_into_one_that_waits) {
+    alignas(64) std::array<std::byte, 256> memory;
+    best_fit_resource region{memory.data(), memory.size(), best_fit_options{.deferred_bytes = 4096},
+                             std::pmr::null_memory_resource()};
+    void* const a = region.allocate(32);
+    void* const b = region.allocate(208);
+    region.deallocate(b, 208);
+    BOOST_TEST(region.reallocate(a, 32, 240) == a);
+    region.deallocate(a, 240);
+    BOOST_TEST(region.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(a_request_that_can_never_fit_merges_nothing) {
+    best_fit_resource region{64 * kib, best_fit_options{.deferred_bytes = 4096}};
+    std::array<void*, 10> blocks{};
+    for (void*& p : blocks)
+        p = region.allocate(64);
+    for (void* p : blocks)
+        region.deallocate(p, 64);
+    auto const before = region.stats();
+    BOOST_CHECK_THROW(static_cast<void>(region.allocate(10, 48)), std::invalid_argument);
+    BOOST_TEST((region.stats() == before));
+    region.deallocate(region.allocate(kib * kib), kib * kib);
+    BOOST_TEST(region.stats().free_blocks == before.free_blocks);
+}
+
 BOOST_AUTO_TEST_CASE(a_block_that_waits_is_free_to_every_check) {
     misuse_recorder recorder;
     best_fit_resource region{4 * kib, best_fit_options{.deferred_bytes = 1024}};

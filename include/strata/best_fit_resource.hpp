@@ -35,14 +35,17 @@
 namespace strata {
 
 struct best_fit_options {
-    /// Freed blocks of up to 1 KiB wait, these bytes of them at most, for the next request of their
-    /// size, before they are merged with their neighbours. Faster where sizes come again, slower
-    /// where many blocks are freed in a row, and no longer exactly best fit. A call that finds no
-    /// room merges all that waits: O(deferred_bytes), 35 us for 256 KiB; so does trim(), after which
-    /// one free block is left when everything was freed. Default 0: all are merged at once.
+    /// Freed blocks of up to 1 KiB wait, these bytes of them at most in each region, for the next
+    /// request of their size, before they are merged with their neighbours. Faster where sizes come
+    /// again, slower where many blocks are freed in a row, and no longer exactly best fit;
+    /// largest_free_bytes is then what is to be had without merging. A call that finds no room, in
+    /// the region or among what waits, merges all that waits: O(deferred_bytes), 35 us for 256 KiB.
+    /// So does trim(), after which one free block is left when everything was freed. Default 0: all
+    /// are merged at once.
     std::size_t deferred_bytes = 0;
-    /// When no region has room, a further one that holds a block of this size is taken from
-    /// upstream; trim() returns those that hold no live block. Larger requests go upstream one by
+    /// When no region has room, a further one that holds a block of this size (64 GiB - 2 KiB at
+    /// most) is taken from upstream, and 10 KiB for its index; trim() returns those that hold no
+    /// live block. Regions are asked in turn: let them be few. Larger requests go upstream one by
     /// one. Default 0: all do.
     std::size_t growth_bytes = 0;
 };

@@ -104,7 +104,7 @@ class resource : public std::pmr::memory_resource {
 
     /// Calls f(block_info const&) for every block, live or free, in address order (tracked blocks:
     /// in the order of allocation). Throws: what f throws; bad_alloc, since it needs memory from
-    /// upstream where upstream had served blocks. Complexity: O(blocks).
+    /// upstream where blocks lie outside the first region. Complexity: O(blocks).
     template <class Visitor>
     void visit_blocks(Visitor&& f) const {
         do_visit_blocks(block_visitor{f});

@@ -107,6 +107,7 @@ class ledger {
     [[nodiscard]] bool covers(void const* p) const;
 
   private:
+    [[nodiscard]] bool same_books(statistics before, statistics const& after) const;
     template <class Call>
     auto unchanged_on_throw(Call call, char const* what);
     void enter(void* p, std::size_t bytes, std::size_t alignment);

@@ -66,10 +66,20 @@ class deferring_region : public Region {
         return waits_here ? misuse_kind::double_free : wrong;
     }
 
+    bool try_resize(void const* p, std::size_t old_bytes, std::size_t new_bytes) noexcept {
+        if (Region::try_resize(p, old_bytes, new_bytes))
+            return true;
+        if (!waits(as_bytes(p) + granules_for(old_bytes) * granule_bytes))
+            return false;
+        merge();
+        return Region::try_resize(p, old_bytes, new_bytes);
+    }
+
     /// Merges all that waits.
     void merge() noexcept {
-        for (std::size_t size = 1; size <= most_size_; ++size)
-            merge_oldest(size, counts_[size - 1]);
+        for (std::size_t size = 1; waiting_bytes_ != 0; ++size)
+            if (counts_[size - 1] != 0)
+                merge_oldest(size, counts_[size - 1]);
     }
 
     void free_all() noexcept {
@@ -82,7 +92,9 @@ class deferring_region : public Region {
     template <class Visitor>
     void visit(Visitor const& f) const {
         Region::visit([&](block_info block) {
-            block.live = block.live && !waits(block.address);
+            std::size_t const size = block.bytes / granule_bytes;
+            block.live = block.live &&
+                         !(size <= most_size_ && waits_in(size, Region::granule_of(block.address)));
             f(block);
         });
     }
@@ -110,8 +122,12 @@ class deferring_region : public Region {
     [[nodiscard]] char const* broken_invariant() const noexcept {
         std::size_t bytes = 0;
         for (std::size_t size = 1; size <= most_size_; ++size)
-            for (std::size_t i = 0; i < counts_[size - 1]; ++i) {
+            for (std::size_t i = 0; i < row_places; ++i) {
                 std::size_t const g = places_[size - 1][i];
+                if ((g != 0) != (i < counts_[size - 1]))
+                    return "a row has places behind its count, or none before";
+                if (g == 0)
+                    continue;
                 bytes += size * granule_bytes;
                 if (Region::diagnose(Region::address(g), size * granule_bytes, 1) ||
                     std::count(places_[size - 1].begin(), places_[size - 1].end(), g) != 1)
@@ -168,6 +184,8 @@ class deferring_region : public Region {
         return p != nullptr || waiting_bytes_ == 0 ? p : allocate_merged(bytes, alignment);
     }
     [[gnu::noinline]] void* allocate_merged(std::size_t bytes, std::size_t alignment) noexcept {
+        if (bytes > Region::capacity_bytes() || !is_power_of_two(alignment))
+            return nullptr;
         merge();
         return Region::allocate(bytes, alignment);
     }
@@ -178,6 +196,8 @@ class deferring_region : public Region {
         std::size_t const g = Region::granule_of(p);
         if (!Region::is_live_block(p, bytes, alignment) || waits_in(size, g))
             return false;
+        if (alignment > granule_bytes) // the next request of its kind would not look here
+            return Region::deallocate(p, bytes, alignment);
         if (counts_[size - 1] == row_places)
             merge_oldest(size, row_places / 2);
         if (waiting_bytes_ + size * granule_bytes > most_bytes_)

@@ -8,7 +8,7 @@
 //                one piece of upstream memory, its description in front
 //
 //   I1  an address belongs to one region, or to the served blocks, or to nobody.
-//   I2  no region is larger than growth_bytes_; a request above that is served by upstream.
+//   I2  each region holds one block of growth_bytes_; what has no room there is served by upstream.
 //
 // Regions are asked in turn, so there should be few: growth_bytes well above the usual request.
 
@@ -16,8 +16,10 @@
 #include <cstddef>
 #include <memory_resource>
 #include <optional>
+#include <vector>
 
 #include <strata/detail/best_fit_index.hpp>
+#include <strata/detail/bits.hpp>
 #include <strata/detail/deferring_region.hpp>
 #include <strata/detail/outside_places.hpp>
 #include <strata/detail/served_blocks.hpp>
@@ -70,9 +72,9 @@ class further_regions {
         further* next;     ///< owned
     };
 
-    void* allocate_from_new(std::size_t bytes, std::size_t alignment);
+    [[nodiscard]] bool grow();
     [[nodiscard]] further* region_of(void const* p) const noexcept;
-    void give_back(further* gone) const noexcept;
+    void give_back(further* list) const noexcept;
 
     std::size_t growth_bytes_;
     std::size_t deferred_bytes_;

@@ -136,7 +136,7 @@ class region {
         return true;
     }
 
-    /// There is nothing that was not merged at once.
+    /// All is merged at once: nothing to do.
     static void merge() noexcept {}
 
     /// Whether nothing is live, and all is merged.

@@ -10,11 +10,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdio>
-#include <limits>
-#include <memory>
 #include <memory_resource>
 #include <optional>
-#include <stdexcept>
+#include <span>
 
 #include <strata/detail/bits.hpp>
 #include <strata/detail/region.hpp>
