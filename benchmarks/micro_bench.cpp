@@ -258,15 +258,9 @@ bool run(arguments const& chosen) {
 } // namespace
 
 int main(int argc, char** argv) {
-    make_room_for_thread_locals(argv);
-    try {
-        auto const chosen = parse(argc, argv,
-                                  "micro_bench [OPTION...] [WORKLOAD...]\n"
-                                  "Runs small workloads (those whose name holds WORKLOAD) on every "
-                                  "resource");
-        return !chosen || run(*chosen) ? EXIT_SUCCESS : EXIT_FAILURE;
-    } catch (std::exception const& error) {
-        std::fprintf(stderr, "micro_bench: %s\n", error.what());
-        return EXIT_FAILURE;
-    }
+    return run_program(argc, argv,
+                       "micro_bench [OPTION...] [WORKLOAD...]\n"
+                       "Runs small workloads (those whose name holds WORKLOAD) on every "
+                       "resource",
+                       run);
 }

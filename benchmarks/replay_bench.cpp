@@ -149,10 +149,10 @@ std::vector<result> measure(trace::trace const& of, candidates const& who, std::
     return results;
 }
 
-// Bytes of the smallest region in which a replay needs no more from upstream, to 1/1000 of what is
-// live; what needs more than twice that is none.
+// Bytes that the smallest region takes from upstream, bits and all, in which a replay needs no more,
+// to 1/1000 of what is live; none where twice that is too small.
 double smallest_region(trace::trace const& of, candidate const& who) {
-    auto const fits = [&](std::size_t bytes) {
+    auto const held_if_it_fits = [&](std::size_t bytes) {
         trace::block_table blocks{of};
         trace::footprint_meter upstream;
         resource_ptr const memory = who.make({.set_region_bytes = bytes}, &upstream);
@@ -160,17 +160,18 @@ double smallest_region(trace::trace const& of, candidate const& who) {
         trace::replay(
             of, *memory, blocks, [](void*, std::size_t) {}, [](std::size_t) {});
         trace::free_rest(blocks, *memory);
-        return upstream.peak_bytes() == region_alone;
+        return upstream.peak_bytes() == region_alone ? static_cast<double>(region_alone) : none;
     };
     std::size_t too_small = of.peak_live_bytes;
     std::size_t enough = 2 * of.peak_live_bytes;
-    if (!fits(enough))
-        return none;
-    while (enough - too_small > of.peak_live_bytes / 1000) {
+    double held = held_if_it_fits(enough);
+    while (!std::isnan(held) && enough - too_small > of.peak_live_bytes / 1000) {
         std::size_t const middle = (too_small + enough) / 2;
-        (fits(middle) ? enough : too_small) = middle;
+        double const held_here = held_if_it_fits(middle);
+        (std::isnan(held_here) ? too_small : enough) = middle;
+        held = std::isnan(held_here) ? held : held_here;
     }
-    return static_cast<double>(enough);
+    return held;
 }
 
 // One row a trace, and the geometric means.
@@ -202,8 +203,7 @@ bool print_regions(std::vector<trace::trace> const& traces, candidates who, tabl
     rows.rule();
     rows.row(std::move(means));
     rows.print(style);
-    std::printf("\nThe bits or tags of live blocks are not counted in peak live bytes; those of "
-                "Boost lie in its region.\n");
+    std::printf("\nA region with all that it keeps to itself: bits, headers, tags.\n");
     return complete;
 }
 
@@ -291,14 +291,8 @@ bool run(arguments const& chosen) {
 } // namespace
 
 int main(int argc, char** argv) {
-    make_room_for_thread_locals(argv);
-    try {
-        auto const chosen = parse(argc, argv,
-                                  "replay_bench [OPTION...] TRACE...\n"
-                                  "Replays traces (.rep, .rep.xz) through every resource");
-        return !chosen || run(*chosen) ? EXIT_SUCCESS : EXIT_FAILURE;
-    } catch (std::exception const& error) {
-        std::fprintf(stderr, "replay_bench: %s\n", error.what());
-        return EXIT_FAILURE;
-    }
+    return run_program(argc, argv,
+                       "replay_bench [OPTION...] TRACE...\n"
+                       "Replays traces (.rep, .rep.xz) through every resource",
+                       run);
 }

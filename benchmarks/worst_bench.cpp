@@ -101,7 +101,10 @@ pattern churn(std::uint32_t n) {
     script s;
     dice random;
     std::vector<std::uint32_t> live;
-    auto const size = [&] { return 8u << random.below(6) | 8u * random.below(8); };
+    auto const size = [&] {
+        std::uint32_t const octave = 8u << random.below(6);
+        return octave + random.below(octave);
+    };
     for (std::uint32_t i = 0; i < n; ++i)
         live.push_back(s.take(size()));
     for (std::uint32_t i = 0; i < 4 * n; ++i) {
@@ -110,7 +113,7 @@ pattern churn(std::uint32_t n) {
         id = s.take(size());
     }
     s.give_all(live);
-    return std::move(s).named("churn", "random ones of many blocks of 8 to 512 bytes replaced");
+    return std::move(s).named("churn", "random ones of many blocks of 8 to 511 bytes replaced");
 }
 
 pattern nearly_equal(std::uint32_t n, std::uint32_t least, char const* name, char const* about) {
@@ -302,14 +305,8 @@ bool run(arguments const& chosen) {
 } // namespace
 
 int main(int argc, char** argv) {
-    make_room_for_thread_locals(argv);
-    try {
-        auto const chosen = parse(argc, argv,
-                                  "worst_bench [OPTION...]\n"
-                                  "Times single operations under patterns that are made to hurt");
-        return !chosen || run(*chosen) ? EXIT_SUCCESS : EXIT_FAILURE;
-    } catch (std::exception const& error) {
-        std::fprintf(stderr, "worst_bench: %s\n", error.what());
-        return EXIT_FAILURE;
-    }
+    return run_program(argc, argv,
+                       "worst_bench [OPTION...]\n"
+                       "Times single operations under patterns that are made to hurt",
+                       run);
 }

@@ -10,21 +10,14 @@ namespace strata {
 
 template class detail::region_resource<detail::best_fit_region, detail::further_regions>;
 
-namespace {
-
-constexpr std::size_t most_granules = (std::size_t{1} << 32) - 128; // 64 GiB, nearly
-constexpr std::size_t region_alignment = 64;
-
-} // namespace
-
 best_fit_resource::best_fit_resource(std::size_t bytes, best_fit_options const& options,
                                      std::pmr::memory_resource* upstream)
     : best_fit_resource{options, upstream} {
-    if (bytes == 0 || bytes > most_granules * granule_bytes)
+    if (bytes == 0 || bytes > detail::most_best_fit_bytes)
         throw std::invalid_argument{"strata: a region has 1 byte to 64 GiB"};
     std::size_t const granules = region_.granules_for(bytes);
     region_bytes_ = detail::outside_places::bytes_for(granules, granule_bytes);
-    owned_ = beyond_.upstream()->allocate(region_bytes_, region_alignment);
+    owned_ = beyond_.upstream()->allocate(region_bytes_, detail::outside_places::alignment);
     region_.places = {detail::as_bytes(owned_), granules, granule_bytes};
 }
 
@@ -37,19 +30,22 @@ best_fit_resource::best_fit_resource(void* buffer, std::size_t bytes,
 
 best_fit_resource::~best_fit_resource() {
     if (owned_ != nullptr)
-        detail::return_upstream(beyond_.upstream(), owned_, region_bytes_, region_alignment);
+        detail::return_upstream(beyond_.upstream(), owned_, region_bytes_,
+                                detail::outside_places::alignment);
 }
 
 void best_fit_resource::assign(void* buffer, std::size_t bytes) {
     if (stats().live_blocks != 0)
         throw std::invalid_argument{"strata: a region can be replaced only while no block is live"};
-    detail::outside_places const places{buffer, bytes, granule_bytes, most_granules};
+    detail::outside_places const places{buffer, bytes, granule_bytes,
+                                        detail::most_best_fit_granules};
     void* const before = std::exchange(owned_, nullptr);
     std::size_t const bytes_before = std::exchange(region_bytes_, bytes);
     region_.places = places;
     region_.free_all();
     if (before != nullptr)
-        detail::return_upstream(beyond_.upstream(), before, bytes_before, region_alignment);
+        detail::return_upstream(beyond_.upstream(), before, bytes_before,
+                                detail::outside_places::alignment);
 }
 
 } // namespace strata

@@ -11,19 +11,13 @@
 
 namespace strata::detail {
 
-namespace {
-
-constexpr std::size_t alignment_of_all = 64;
-
-} // namespace
-
 void* further_regions::allocate(std::size_t bytes, std::size_t alignment) {
     for (further* f = first_; f != nullptr; f = f->next)
         if (void* const p = f->region.allocate(bytes, alignment))
             return p;
     bool const has_room =
         bytes <= growth_bytes_ && growth_bytes_ != 0 &&
-        (alignment <= alignment_of_all ||
+        (alignment <= outside_places::alignment ||
          alignment <= growth_bytes_ - align_up(bytes, best_fit_region::granule_bytes));
     if (!has_room || !is_power_of_two(alignment) || !grow())
         return served_.allocate(bytes, alignment);
@@ -32,13 +26,13 @@ void* further_regions::allocate(std::size_t bytes, std::size_t alignment) {
 
 // Returns: whether upstream had memory for one more; where not, it may still have it for the request.
 bool further_regions::grow() {
-    std::size_t const head = align_up(sizeof(further), alignment_of_all);
+    std::size_t const head = align_up(sizeof(further), outside_places::alignment);
     std::size_t const granules = best_fit_region::granules_for(growth_bytes_);
     std::size_t const whole =
         head + outside_places::bytes_for(granules, best_fit_region::granule_bytes);
     void* memory = nullptr;
     try {
-        memory = upstream()->allocate(whole, alignment_of_all);
+        memory = upstream()->allocate(whole, outside_places::alignment);
     } catch (std::bad_alloc const&) {
         return false;
     }
@@ -82,7 +76,7 @@ bool further_regions::try_resize(void const* p, std::size_t old_bytes,
 void further_regions::give_back(further* list) const noexcept {
     while (list != nullptr) {
         further* const gone = std::exchange(list, list->next);
-        return_upstream(upstream(), gone, gone->bytes, alignment_of_all);
+        return_upstream(upstream(), gone, gone->bytes, outside_places::alignment);
     }
 }
 

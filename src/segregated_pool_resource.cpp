@@ -309,11 +309,10 @@ bool segregated_pool_resource::check_pool(class_pool const& pool) const {
         if (s->state != slab_state::serving || s->owner != &pool || s == pool.current ||
             s->count == 0)
             return violated("a slab should not be in its class's serving list", s->begin);
-    if (std::byte const* const last = pool.last(); last != nullptr) {
-        slab const* const from = source_.find(last);
-        if (pool.has_free_last() &&
-            (from == nullptr || from->owner != &pool || !from->is_live(last)))
-            return violated("what waits is no block of its class", last);
+    if (std::byte const* const waiting = pool.waiting(); waiting != nullptr) {
+        slab const* const from = source_.find(waiting);
+        if (from == nullptr || from->owner != &pool || !from->is_live(waiting))
+            return violated("what waits is no block of its class", waiting);
     }
     slab const* const s = pool.current;
     if (s != slab::none() && (s->state != slab_state::serving || s->owner != &pool))

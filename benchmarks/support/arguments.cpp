@@ -4,14 +4,23 @@
 
 #include "arguments.hpp"
 
+#include <cstdlib>
+#include <exception>
 #include <iostream>
+#include <optional>
 
 #include <boost/program_options.hpp>
+
+#include "candidates.hpp"
 
 namespace strata::bench {
 
 namespace options = boost::program_options;
 
+namespace {
+
+// Returns: what the command line says; nothing when help was asked for, and given.
+// Throws: std::exception with what is wrong with it.
 std::optional<arguments> parse(int argc, char** argv, std::string const& usage) {
     options::options_description named{usage};
     named.add_options()("help,h", "say this") //
@@ -43,6 +52,19 @@ std::optional<arguments> parse(int argc, char** argv, std::string const& usage) 
         .structures = given.count("structures") != 0,
         .littered = given.count("littered") != 0,
         .style = given.count("markdown") != 0 ? table::style::markdown : table::style::text};
+}
+
+} // namespace
+
+int run_program(int argc, char** argv, std::string const& usage, bool (*run)(arguments const&)) {
+    make_room_for_thread_locals(argv);
+    try {
+        auto const chosen = parse(argc, argv, usage);
+        return !chosen || run(*chosen) ? EXIT_SUCCESS : EXIT_FAILURE;
+    } catch (std::exception const& error) {
+        std::cerr << usage.substr(0, usage.find(' ')) << ": " << error.what() << '\n';
+        return EXIT_FAILURE;
+    }
 }
 
 } // namespace strata::bench

@@ -4,7 +4,6 @@
 // The command line that the benchmarks share.
 
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,8 +23,8 @@ struct arguments {
     table::style style;
 };
 
-/// Returns: what the command line says; nothing when help was asked for, and given.
-/// Throws: std::exception with what is wrong with it.
-[[nodiscard]] std::optional<arguments> parse(int argc, char** argv, std::string const& usage);
+/// What a benchmark's main does: reads the command line, or gives the help that it asks for, and
+/// runs. `usage` begins with the program's name. Returns: the exit status; stderr has what is wrong.
+int run_program(int argc, char** argv, std::string const& usage, bool (*run)(arguments const&));
 
 } // namespace strata::bench

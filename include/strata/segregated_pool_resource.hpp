@@ -18,8 +18,9 @@
 //   I2  a slab belongs to one class, or is empty and with the slab source.
 //
 // Cost: allocate and deallocate O(1); overhead 1/64 of a slab for bits and 128 bytes for its record;
-// upstream calls: one a chunk, and when the table of slabs grows. Choose it for many blocks of mixed small sizes; for one size and a
-// hard bound fixed_block_resource is leaner, for a fixed region best_fit_resource packs tighter.
+// upstream calls: one a chunk, and when the table of slabs grows. Choose it for many blocks of mixed
+// small sizes; for one size and a hard bound fixed_block_resource is leaner, for a fixed region
+// best_fit_resource packs tighter.
 //
 // Source: Bonwick, "The slab allocator: an object-caching kernel memory allocator", USENIX 1994.
 

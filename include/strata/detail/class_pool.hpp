@@ -52,9 +52,9 @@ class class_pool {
     /// Requires: has_free_last(). Returns: that block, live again and not known as the last one.
     void* take_last() noexcept { return std::exchange(last_, nullptr) - 1; }
 
-    /// For invariants. Returns: the block handed out last, live or waiting; null where there is none.
-    [[nodiscard]] std::byte const* last() const noexcept {
-        return has_free_last() ? last_ - 1 : last_;
+    /// Returns: the block that waits here; null where none does.
+    [[nodiscard]] std::byte const* waiting() const noexcept {
+        return has_free_last() ? last_ - 1 : nullptr;
     }
 
     slab* current = slab::none(); // I2, never null

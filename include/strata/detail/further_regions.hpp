@@ -30,13 +30,19 @@ namespace strata::detail {
 
 using best_fit_region = deferring_region<region<best_fit_index, outside_places>>;
 
+/// 32-bit indices reach 64 GiB, nearly.
+inline constexpr std::size_t most_best_fit_granules = (std::size_t{1} << 32) - 128;
+inline constexpr std::size_t most_best_fit_bytes =
+    most_best_fit_granules * best_fit_region::granule_bytes;
+
 class further_regions {
   public:
     /// Regions that hold one block of `growth_bytes`, 0: none. Null upstream stands for
     /// new_delete_resource(). Does not touch upstream.
     constexpr further_regions(std::pmr::memory_resource* upstream, std::size_t growth_bytes,
                               std::size_t deferred_bytes) noexcept
-        : growth_bytes_{align_up(std::min(growth_bytes, most_growth_bytes), 16)},
+        : growth_bytes_{align_up(std::min(growth_bytes, most_best_fit_bytes),
+                                 best_fit_region::granule_bytes)},
           deferred_bytes_{deferred_bytes},
           served_{upstream} {}
     further_regions(further_regions const&) = delete;
@@ -64,8 +70,6 @@ class further_regions {
     [[nodiscard]] std::size_t capacity_bytes() const noexcept;
 
   private:
-    static constexpr std::size_t most_growth_bytes = ((std::size_t{1} << 32) - 128) * 16;
-
     struct further {
         best_fit_region region;
         std::size_t bytes; ///< as upstream served them
