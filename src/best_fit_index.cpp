@@ -35,13 +35,39 @@ granule best_fit_index::largest(memory m) const noexcept {
 
 // --- tries ---
 
-void best_fit_index::insert_in_trie(memory m, granule g, granule size) noexcept {
+// The root of a trie may have any size of its bin, so it may change without moving in the trie.
+void best_fit_index::replace(memory m, granule g, granule size, granule instead,
+                             granule new_size) noexcept {
     std::size_t const bin = bin_of(size);
+    if (size < exact_sizes || bin_of(new_size) != bin || lists_.head(bin) != g ||
+        m.get(g, word_next) != 0) {
+        remove(m, g, size);
+        return insert(m, instead, new_size);
+    }
+    granule const children[] = {child(m, g, 0), child(m, g, 1)};
+    m.set_size(instead, new_size);
+    if (instead == g)
+        return;
+    describe_root(m, instead, children[0], children[1]);
+    lists_.set_head(bin, instead);
+}
+
+void best_fit_index::describe_root(memory m, granule g, granule child_0, granule child_1) noexcept {
     m.set(g, word_next, 0);
     m.set(g, word_prev, 0);
-    m.set(g, word_child + 0, 0);
-    m.set(g, word_child + 1, 0);
+    m.set(g, word_child + 0, child_0);
+    m.set(g, word_child + 1, child_1);
     m.set(g, word_parent, 0);
+    if (child_0 != 0)
+        m.set(child_0, word_parent, g);
+    if (child_1 != 0)
+        m.set(child_1, word_parent, g);
+}
+
+void best_fit_index::insert_in_trie(memory m, granule g, granule size) noexcept {
+    std::size_t const bin = bin_of(size);
+    m.set_size(g, size);
+    describe_root(m, g, 0, 0);
     granule node = lists_.head(bin);
     if (node == 0)
         return lists_.set_head(bin, g);

@@ -91,7 +91,7 @@ std::size_t further_regions::trim() noexcept {
     further* gone = nullptr;
     for (further** at = &first_; *at != nullptr;) {
         further* const f = *at;
-        f->region.merge();
+        f->region.merge_all();
         if (!f->region.is_one_free_block()) {
             at = &f->next;
             continue;

@@ -55,11 +55,22 @@ class pair_of_both {
         places_[g] = size;
     }
     void remove(granule g) {
-        index.remove(memory_, g);
+        index.remove(memory_, g, places_.at(g));
         sizes_.erase(sizes_.find(places_.at(g)));
         places_.erase(g);
     }
-    [[nodiscard]] bool holds(granule g) const { return places_.contains(g); }
+    void replace(granule g, granule instead, granule size) {
+        index.replace(memory_, g, places_.at(g), instead, size);
+        sizes_.erase(sizes_.find(places_.at(g)));
+        sizes_.insert(size);
+        places_.erase(g);
+        places_[instead] = size;
+    }
+    // Returns: the place of the first block in [from, to); 0: there is none.
+    [[nodiscard]] granule place_in(granule from, granule to) const {
+        auto const found = places_.lower_bound(from);
+        return found != places_.end() && found->first < to ? found->first : 0;
+    }
     [[nodiscard]] granule some_size(std::size_t i) const {
         return std::next(places_.begin(), static_cast<std::ptrdiff_t>(i % places_.size()))->second;
     }
@@ -115,7 +126,7 @@ BOOST_AUTO_TEST_CASE(a_block_of_every_size_is_found_by_what_fits_and_by_nothing_
         BOOST_REQUIRE(index.find(memory.words(), size) == 1u);
         BOOST_REQUIRE(index.find(memory.words(), size + 1) == 0u);
         BOOST_REQUIRE(index.largest(memory.words()) == size);
-        index.remove(memory.words(), 1);
+        index.remove(memory.words(), 1, size);
         BOOST_REQUIRE(index.find(memory.words(), 1) == 0u);
         BOOST_REQUIRE(index.largest(memory.words()) == 0u);
     }
@@ -161,16 +172,20 @@ BOOST_AUTO_TEST_CASE(random_blocks_are_found_as_in_a_sorted_set) {
     auto const below = [&](std::uint64_t n) { return static_cast<granule>(random() % n); };
     constexpr granule most = 1 << 17;
     constexpr granule places = 600;
-    granules const memory{std::size_t{places} * most + 1};
+    constexpr granule apart = most + 16; // a block may start up to 15 granules late
+    granules const memory{std::size_t{places} * apart + 1};
     // one trie; one trie, each size many times; many tries; exact bins and tries
     std::pair<granule, granule> const ranges[] = {
         {65536, 2048}, {33000, 40}, {512, most - 512}, {1, 2000}};
     for (auto const& [least, width] : ranges) {
         pair_of_both both{memory.words()};
         for (int step = 0; step < 20000; ++step) {
-            granule const g = 1 + below(places) * most;
-            if (both.holds(g))
-                both.remove(g);
+            granule const g = 1 + below(places) * apart;
+            granule const held = both.place_in(g, g + 16);
+            if (held != 0 && below(2) == 0) // as when a block is carved, or grows
+                both.replace(held, below(2) == 0 ? held : g + below(16), least + below(width));
+            else if (held != 0)
+                both.remove(held);
             else if (step / 4000 % 2 == 0 || below(3) == 0)
                 both.insert(g, least + below(width));
             granule const near = both.empty() ? least : both.some_size(random());

@@ -255,7 +255,8 @@ BOOST_AUTO_TEST_CASE(the_storage_may_be_the_caller_s) {
         BOOST_TEST(is_one_free_block(arena));
         BOOST_TEST(arena.stats().footprint_bytes == 1000u);
     }
-    BOOST_CHECK_THROW((basic_dll_arena_resource<0>{memory.data(), 20}), std::invalid_argument);
+    BOOST_CHECK_NO_THROW((basic_dll_arena_resource<0>{memory.data(), 8 + 8})); // granule, marks
+    BOOST_CHECK_THROW((basic_dll_arena_resource<0>{memory.data(), 8 + 7}), std::invalid_argument);
     BOOST_CHECK_THROW((basic_dll_arena_resource<0>{nullptr, 1000}), std::invalid_argument);
 }
 

@@ -54,7 +54,7 @@ template <std::size_t Bytes, std::size_t GranuleBytes>
 class inside_places {
   public:
     [[nodiscard]] std::byte* base() const noexcept { return const_cast<std::byte*>(memory_.bytes); }
-    [[nodiscard]] granule_bits* bits() const noexcept { return const_cast<granule_bits*>(bits_); }
+    [[nodiscard]] mark_word* bits() const noexcept { return const_cast<mark_word*>(bits_); }
     [[nodiscard]] static constexpr std::size_t granules() noexcept { return Bytes / GranuleBytes; }
 
   private:
@@ -66,7 +66,7 @@ class inside_places {
     };
 
     untouched memory_;
-    granule_bits bits_[bit_pairs(Bytes / GranuleBytes)]{};
+    mark_word bits_[mark_words(Bytes / GranuleBytes)]{};
 };
 
 template <std::size_t Bytes, class Index>
@@ -74,6 +74,10 @@ using dll_arena_base = region_resource<
     region<good_fit_index<Index>,
            std::conditional_t<Bytes == 0, outside_places,
                               inside_places<Bytes == 0 ? 1 : Bytes, 4 * sizeof(Index)>>>>;
+
+// The one of 64 KiB is the library's: as fast however its user compiles. dll_arena_resource.cpp
+extern template class region_resource<
+    region<good_fit_index<std::uint16_t>, inside_places<65536, 8>>>;
 
 } // namespace detail
 

@@ -28,24 +28,38 @@ class best_fit_index {
   public:
     using words = granule_words<std::uint32_t>;
     using granule = words::granule;
-    using memory = words const&;
+    using memory = words;
+    using lists = binned_lists<granule, 512 + (32 - 9) * 32>;
+
+    static constexpr granule exact_sizes = 512; ///< sizes below it have a bin each: 8 KiB
 
     /// Enters the free block of `size` granules at `g`, and writes its description.
     void insert(memory m, granule g, granule size) noexcept {
-        m.set_size(g, size);
-        if (size < exact_sizes) [[likely]]
-            lists_.push(m, size, g);
+        if (size < exact_sizes)
+            lists_.insert(m, g, size);
         else
             insert_in_trie(m, g, size);
     }
 
-    /// Takes out the block at g. Requires: it is in the index.
-    void remove(memory m, granule g) noexcept {
-        if (m.size_at(g) < exact_sizes) [[likely]]
-            lists_.remove(m, g, [](granule size) { return std::size_t{size}; });
+    /// Takes out the block of `size` granules at g. Requires: it is in the index.
+    void remove(memory m, granule g, granule size) noexcept {
+        if (size < exact_sizes)
+            lists_.remove(m, g, size);
         else
             remove_large(m, g);
     }
+
+    /// The block of `size` granules at g becomes the one of `new_size` at `instead`. O(1) where it is
+    /// the root of its bin's trie and the bin stays: a large block carved, or grown, bit by bit.
+    void replace(memory m, granule g, granule size, granule instead, granule new_size) noexcept;
+
+    /// The bins of exact_sizes.
+    [[nodiscard]] lists const& exact() const noexcept { return lists_; }
+    /// For blocks of such a size: the same calls, inline.
+    [[nodiscard]] static constexpr bool is_quick(std::size_t size) noexcept {
+        return size < exact_sizes;
+    }
+    [[nodiscard]] lists& quick() noexcept { return lists_; }
 
     /// Returns: the place of a smallest block of at least `size` granules; 0 where there is none.
     [[nodiscard]] granule find(memory m, granule size) const noexcept {
@@ -78,11 +92,9 @@ class best_fit_index {
     }
 
   private:
-    static constexpr granule exact_sizes = 512; // 8 KiB
     static constexpr std::size_t octave_bins = 32;
-    static constexpr std::size_t bins = exact_sizes + (32 - 9) * octave_bins;
-
-    using lists = binned_lists<granule, bins>;
+    static constexpr std::size_t bins = lists::bins;
+    static_assert(bins == exact_sizes + (32 - 9) * octave_bins);
     static constexpr std::size_t word_next = lists::word_next;
     static constexpr std::size_t word_prev = lists::word_prev;
     static constexpr std::size_t word_child = 3; // and 4
@@ -94,6 +106,7 @@ class best_fit_index {
         return m.get(g, word_child + side);
     }
 
+    static void describe_root(memory m, granule g, granule child_0, granule child_1) noexcept;
     void insert_in_trie(memory m, granule g, granule size) noexcept;
     void remove_large(memory m, granule g) noexcept;
     void take_place(memory m, granule g, granule instead) noexcept;

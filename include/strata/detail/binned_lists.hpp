@@ -15,7 +15,9 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
+#include <strata/detail/bits.hpp>
 #include <strata/detail/granule_words.hpp>
 
 namespace strata::detail {
@@ -32,27 +34,25 @@ class binned_lists {
 
     [[nodiscard]] granule head(std::size_t bin) const noexcept { return heads_[bin]; }
 
+    /// Makes g, of which 0 is none, the bin's first.
     void set_head(std::size_t bin, granule g) noexcept {
         heads_[bin] = g;
-        std::uint64_t& marks = bitmap_[bin / 64];
-        if (g != 0) {
-            marks |= std::uint64_t{1} << bin % 64;
-            summary_ |= std::uint64_t{1} << bin / 64;
-        } else if ((marks &= ~(std::uint64_t{1} << bin % 64)) == 0) {
-            summary_ &= ~(std::uint64_t{1} << bin / 64);
-        }
+        if (g != 0)
+            mark(bin);
+        else
+            unmark(bin);
     }
 
     /// Returns: the first bin from `from` < Bins on that is not empty; Bins where there is none.
     [[nodiscard]] std::size_t first_from(std::size_t from) const noexcept {
         std::size_t i = from / 64;
         if (std::uint64_t const marks = bitmap_[i] >> from % 64; marks != 0)
-            return from + static_cast<std::size_t>(std::countr_zero(marks));
+            return from + lowest_bit(marks);
         std::uint64_t const later = summary_ & (~std::uint64_t{1} << i);
         if (later == 0)
             return Bins;
-        i = static_cast<std::size_t>(std::countr_zero(later));
-        return i * 64 + static_cast<std::size_t>(std::countr_zero(bitmap_[i]));
+        i = lowest_bit(later);
+        return i * 64 + lowest_bit(bitmap_[i]);
     }
 
     /// Returns: the last bin that is not empty; Bins where there is none.
@@ -63,32 +63,57 @@ class binned_lists {
         return i * 64 + static_cast<std::size_t>(std::bit_width(bitmap_[i]) - 1);
     }
 
-    /// Puts g first in its bin.
-    void push(words const& m, std::size_t bin, granule g) noexcept {
-        granule const second = heads_[bin];
+    /// Puts g first in the bin.
+    [[gnu::always_inline]] void push(words m, std::size_t bin, granule g) noexcept {
+        granule const second = std::exchange(heads_[bin], g);
         m.set(g, word_next, second);
         m.set(g, word_prev, 0);
-        if (second != 0) {
+        if (second != 0)
             m.set(second, word_prev, g);
-            heads_[bin] = g;
-        } else {
-            set_head(bin, g);
-        }
+        else
+            mark(bin);
     }
 
-    /// Takes g out of the list that it is in, its bin being bin_of(size of g).
-    template <class BinOf>
-    void remove(words const& m, granule g, BinOf bin_of) noexcept {
+    /// Takes g out of the bin's list.
+    [[gnu::always_inline]] void unlink(words m, std::size_t bin, granule g) noexcept {
         granule const next = m.get(g, word_next);
         granule const prev = m.get(g, word_prev);
         if (next != 0)
             m.set(next, word_prev, prev);
         if (prev != 0)
             m.set(prev, word_next, next);
-        else if (std::size_t const bin = bin_of(m.size_at(g)); next != 0)
-            heads_[bin] = next;
+        else if (heads_[bin] = next; next == 0)
+            unmark(bin);
+    }
+
+    /// In the bin's list, `instead` takes the place of g, whose words it may overlap.
+    void move(words m, std::size_t bin, granule g, granule instead) noexcept {
+        if (instead == g)
+            return;
+        granule const next = m.get(g, word_next);
+        granule const prev = m.get(g, word_prev);
+        m.set(instead, word_next, next);
+        m.set(instead, word_prev, prev);
+        if (next != 0)
+            m.set(next, word_prev, instead);
+        if (prev != 0)
+            m.set(prev, word_next, instead);
         else
-            set_head(bin, 0);
+            heads_[bin] = instead;
+    }
+
+    // As an index does, for bins that are a size each.
+    [[gnu::always_inline]] void insert(words m, granule g, granule size) noexcept {
+        m.set_size(g, size);
+        push(m, size, g);
+    }
+    [[gnu::always_inline]] void remove(words m, granule g, granule size) noexcept {
+        unlink(m, size, g);
+    }
+    [[gnu::always_inline]] void replace(words m, granule g, granule size, granule instead,
+                                        granule new_size) noexcept {
+        remove(m, g, size);
+        insert(m, instead, new_size);
     }
 
     /// Returns: whether I1 holds for the bin.
@@ -101,9 +126,18 @@ class binned_lists {
   private:
     static_assert(Bins <= 64 * 64, "one summary word");
 
-    std::uint64_t summary_ = 0;
+    void mark(std::size_t bin) noexcept {
+        bitmap_[bin / 64] |= std::uint64_t{1} << bin % 64;
+        summary_ |= std::uint64_t{1} << bin / 64;
+    }
+    void unmark(std::size_t bin) noexcept {
+        if ((bitmap_[bin / 64] &= ~(std::uint64_t{1} << bin % 64)) == 0)
+            summary_ &= ~(std::uint64_t{1} << bin / 64);
+    }
+
     std::array<std::uint64_t, Bins / 64 + 1> bitmap_{};
     std::array<granule, Bins> heads_{};
+    std::uint64_t summary_ = 0; // apart from the bitmap: else both are changed as one, and wait
 };
 
 } // namespace strata::detail

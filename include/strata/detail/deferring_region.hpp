@@ -36,6 +36,7 @@ template <class Region>
 class deferring_region : public Region {
   public:
     using Region::granule_bytes, Region::granules_for;
+    using typename Region::freeing;
 
     /// How many bytes of freed blocks may wait; 0: none. Requires: nothing waits.
     constexpr void defer(std::size_t most_bytes) noexcept {
@@ -43,18 +44,47 @@ class deferring_region : public Region {
         most_size_ = std::min(rows, most_bytes / granule_bytes);
     }
 
-    [[gnu::always_inline]] void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
-        if (granules_for(bytes) <= most_size_) [[unlikely]]
-            return allocate_small(bytes, alignment);
-        void* const p = Region::allocate(bytes, alignment);
+    [[gnu::always_inline]] void* quick_allocate(std::size_t bytes, std::size_t alignment) noexcept {
+        return granules_for(bytes) > most_size_ ? Region::quick_allocate(bytes, alignment)
+                                                : nullptr;
+    }
+    [[gnu::always_inline]] freeing quick_deallocate(void const* p, std::size_t bytes,
+                                                    std::size_t alignment) noexcept {
+        return granules_for(bytes) > most_size_ ? Region::quick_deallocate(p, bytes, alignment)
+                                                : freeing::ask;
+    }
+
+    void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
+        std::size_t const size = granules_for(bytes);
+        if (size <= most_size_ && alignment <= granule_bytes && counts_[size - 1] != 0) {
+            std::size_t const g = std::exchange(places_[size - 1][--counts_[size - 1]], 0);
+            waiting_bytes_ -= size * granule_bytes;
+            Region::rebook(size * granule_bytes, bytes);
+            return Region::address(g);
+        }
+        void* p = Region::quick_allocate(bytes, alignment);
+        if (p == nullptr)
+            p = Region::allocate(bytes, alignment);
         return p != nullptr || waiting_bytes_ == 0 ? p : allocate_merged(bytes, alignment);
     }
 
-    [[gnu::always_inline]] bool deallocate(void const* p, std::size_t bytes,
-                                           std::size_t alignment) noexcept {
-        if (granules_for(bytes) <= most_size_) [[unlikely]]
-            return deallocate_small(p, bytes, alignment);
-        return Region::deallocate(p, bytes, alignment); // not what waits: its size is another
+    bool deallocate(void const* p, std::size_t bytes, std::size_t alignment) noexcept {
+        std::size_t const size = granules_for(bytes);
+        std::size_t const g = Region::granule_of(p);
+        // What waits is of another size, or in this one's row.
+        if (size > most_size_ || alignment > granule_bytes)
+            return (size > most_size_ || !waits_in(size, g)) &&
+                   Region::deallocate(p, bytes, alignment);
+        if (!Region::is_live_block(p, bytes, alignment) || waits_in(size, g))
+            return false;
+        if (counts_[size - 1] == row_places)
+            merge_oldest(size, row_places / 2);
+        if (waiting_bytes_ + size * granule_bytes > most_bytes_)
+            merge_all();
+        places_[size - 1][counts_[size - 1]++] = static_cast<std::uint32_t>(g);
+        waiting_bytes_ += size * granule_bytes;
+        Region::rebook(bytes, size * granule_bytes);
+        return true;
     }
 
     [[nodiscard]] std::optional<misuse_kind> diagnose(void const* p, std::size_t bytes,
@@ -71,12 +101,12 @@ class deferring_region : public Region {
             return true;
         if (!waits(as_bytes(p) + granules_for(old_bytes) * granule_bytes))
             return false;
-        merge();
+        merge_all();
         return Region::try_resize(p, old_bytes, new_bytes);
     }
 
     /// Merges all that waits.
-    void merge() noexcept {
+    void merge_all() noexcept {
         for (std::size_t size = 1; waiting_bytes_ != 0; ++size)
             if (counts_[size - 1] != 0)
                 merge_oldest(size, counts_[size - 1]);
@@ -169,43 +199,11 @@ class deferring_region : public Region {
         waiting_bytes_ -= count * size * granule_bytes;
     }
 
-    // Kept apart, so that they cost nothing where nothing waits.
-    [[gnu::noinline]] void* allocate_small(std::size_t bytes, std::size_t alignment) noexcept {
-        std::size_t const size = granules_for(bytes);
-        if (alignment > granule_bytes || counts_[size - 1] == 0)
-            return allocate_unmerged(bytes, alignment);
-        std::size_t const g = std::exchange(places_[size - 1][--counts_[size - 1]], 0);
-        waiting_bytes_ -= size * granule_bytes;
-        Region::rebook(size * granule_bytes, bytes);
-        return Region::address(g);
-    }
-    [[gnu::noinline]] void* allocate_unmerged(std::size_t bytes, std::size_t alignment) noexcept {
-        void* const p = Region::allocate(bytes, alignment);
-        return p != nullptr || waiting_bytes_ == 0 ? p : allocate_merged(bytes, alignment);
-    }
     [[gnu::noinline]] void* allocate_merged(std::size_t bytes, std::size_t alignment) noexcept {
         if (bytes > Region::capacity_bytes() || !is_power_of_two(alignment))
             return nullptr;
-        merge();
+        merge_all();
         return Region::allocate(bytes, alignment);
-    }
-
-    [[gnu::noinline]] bool deallocate_small(void const* p, std::size_t bytes,
-                                            std::size_t alignment) noexcept {
-        std::size_t const size = granules_for(bytes);
-        std::size_t const g = Region::granule_of(p);
-        if (!Region::is_live_block(p, bytes, alignment) || waits_in(size, g))
-            return false;
-        if (alignment > granule_bytes) // the next request of its kind would not look here
-            return Region::deallocate(p, bytes, alignment);
-        if (counts_[size - 1] == row_places)
-            merge_oldest(size, row_places / 2);
-        if (waiting_bytes_ + size * granule_bytes > most_bytes_)
-            merge();
-        places_[size - 1][counts_[size - 1]++] = static_cast<std::uint32_t>(g);
-        waiting_bytes_ += size * granule_bytes;
-        Region::rebook(bytes, size * granule_bytes);
-        return true;
     }
 
     std::size_t most_size_ = 0; // in granules

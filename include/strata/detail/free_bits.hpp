@@ -22,6 +22,8 @@
 #include <cstdint>
 #include <limits>
 
+#include <strata/detail/bits.hpp>
+
 namespace strata::detail {
 
 /// Bits of blocks, 64 to a word, the lowest bit first.
@@ -33,9 +35,6 @@ constexpr std::size_t words_for_bits(std::size_t bits) noexcept {
 }
 constexpr bit_word bit_of(std::size_t i) noexcept {
     return bit_word{1} << (i % word_bits);
-}
-constexpr std::size_t lowest_bit(bit_word w) noexcept {
-    return static_cast<std::size_t>(std::countr_zero(w));
 }
 /// Returns: `length` ones from bit `first` on. Requires: 1 <= length, first + length <= 64.
 constexpr bit_word mask_of(std::size_t first, std::size_t length) noexcept {

@@ -26,21 +26,43 @@ namespace strata::detail {
 
 template <std::unsigned_integral Granule>
 class good_fit_index {
+    static constexpr std::size_t octave_bins = 8;
+    static constexpr std::size_t octaves = sizeof(Granule) == 1 ? 2 : 8 * sizeof(Granule) - 6;
+    static constexpr std::size_t bins = 64 + octaves * octave_bins;
+
   public:
     using words = granule_words<Granule>;
     using granule = Granule;
-    using memory = words const&;
+    using memory = words;
+    using lists = binned_lists<granule, bins>;
+
+    static constexpr granule exact_sizes = 64; ///< sizes below it have a bin each
 
     void insert(memory m, granule g, granule size) noexcept {
         m.set_size(g, size);
         lists_.push(m, bin_of(size), g);
     }
-    void remove(memory m, granule g) noexcept { lists_.remove(m, g, bin_of); }
+    void remove(memory m, granule g, granule size) noexcept { lists_.unlink(m, bin_of(size), g); }
+    void replace(memory m, granule g, granule size, granule instead, granule new_size) noexcept {
+        std::size_t const bin = bin_of(size);
+        if (bin_of(new_size) != bin) {
+            remove(m, g, size);
+            return insert(m, instead, new_size);
+        }
+        lists_.move(m, bin, g, instead);
+        m.set_size(instead, new_size);
+    }
+
+    /// The bins of exact_sizes.
+    [[nodiscard]] lists const& exact() const noexcept { return lists_; }
+    /// For blocks of such a size: the same calls, inline. All are.
+    [[nodiscard]] static constexpr bool is_quick(std::size_t) noexcept { return true; }
+    [[nodiscard]] good_fit_index& quick() noexcept { return *this; }
 
     /// Returns: the place of a block of at least `size` granules; 0: none found.
     [[nodiscard]] granule find(memory m, granule size) const noexcept {
         std::size_t const own = bin_of(size);
-        if (own < exact_bins) [[likely]] {
+        if (own < exact_sizes) [[likely]] {
             std::size_t const bin = lists_.first_from(own);
             return bin == bins ? granule{0} : lists_.head(bin);
         }
@@ -98,23 +120,17 @@ class good_fit_index {
     }
 
   private:
-    static constexpr std::size_t exact_bins = 64;
-    static constexpr std::size_t octave_bins = 8;
-    static constexpr std::size_t octaves = sizeof(Granule) == 1 ? 2 : 8 * sizeof(Granule) - 6;
-    static constexpr std::size_t bins = exact_bins + octaves * octave_bins;
     static constexpr int few = 8; // an arena that is not full finds one among them, or in top
     // Bounds an operation of an arena that is nearly full. 8192 granules cannot hold more blocks of
     // 64 and more with a live one between each two (126): there the last resort misses nothing.
     static constexpr int many = 128;
 
-    using lists = binned_lists<granule, bins>;
-
     // Above 63 granules, the three bits below the highest choose among an octave's 8 bins.
     [[nodiscard]] static std::size_t bin_of(granule size) noexcept {
-        if (size < exact_bins) [[likely]]
+        if (size < exact_sizes) [[likely]]
             return size;
         auto const width = static_cast<std::size_t>(std::bit_width(size));
-        return exact_bins + (width - 7) * octave_bins +
+        return exact_sizes + (width - 7) * octave_bins +
                (static_cast<std::size_t>(size) >> (width - 4)) % octave_bins;
     }
 

@@ -23,7 +23,7 @@ struct granule_words {
     std::byte* base; ///< of granule 1; held, not owned
 
     [[nodiscard]] std::byte* address(granule g) const noexcept {
-        return base + (std::size_t{g} - 1) * granule_bytes;
+        return base + std::size_t{g} * granule_bytes - granule_bytes; // one instruction's operand
     }
     // The words are read and written bytewise: what else lay there was the user's.
     [[nodiscard]] granule get(granule g, std::size_t word) const noexcept {

@@ -22,9 +22,9 @@ class outside_places {
     /// is aligned to granule_bytes.
     outside_places(std::byte* base, std::size_t granules, std::size_t granule_bytes) noexcept
         : base_{base}, granules_{granules} {
-        void* const behind = base + align_up(granules * granule_bytes, alignof(granule_bits));
-        bits_ = static_cast<granule_bits*>(behind);
-        std::uninitialized_value_construct_n(bits_, bit_pairs(granules));
+        void* const behind = base + align_up(granules * granule_bytes, alignof(mark_word));
+        bits_ = static_cast<mark_word*>(behind);
+        std::uninitialized_value_construct_n(bits_, mark_words(granules));
     }
 
     /// As many granules as a buffer has room for, wherever it begins.
@@ -32,7 +32,7 @@ class outside_places {
     outside_places(void* buffer, std::size_t bytes, std::size_t granule_bytes,
                    std::size_t most_granules) {
         std::size_t const skipped =
-            (0 - address_of(buffer)) & (std::max(granule_bytes, alignof(granule_bits)) - 1);
+            (0 - address_of(buffer)) & (std::max(granule_bytes, alignof(mark_word)) - 1);
         std::size_t const usable = buffer != nullptr && bytes > skipped ? bytes - skipped : 0;
         std::size_t granules = std::min(usable / granule_bytes, most_granules);
         while (granules != 0 && bytes_for(granules, granule_bytes) > usable)
@@ -47,17 +47,17 @@ class outside_places {
     /// Returns: bytes that so many granules and their bits take.
     static constexpr std::size_t bytes_for(std::size_t granules,
                                            std::size_t granule_bytes) noexcept {
-        return align_up(granules * granule_bytes, alignof(granule_bits)) +
-               bit_pairs(granules) * sizeof(granule_bits);
+        return align_up(granules * granule_bytes, alignof(mark_word)) +
+               mark_words(granules) * sizeof(mark_word);
     }
 
     [[nodiscard]] std::byte* base() const noexcept { return base_; }
-    [[nodiscard]] granule_bits* bits() const noexcept { return bits_; }
+    [[nodiscard]] mark_word* bits() const noexcept { return bits_; }
     [[nodiscard]] std::size_t granules() const noexcept { return granules_; }
 
   private:
     std::byte* base_ = nullptr; // held, not owned
-    granule_bits* bits_ = nullptr;
+    mark_word* bits_ = nullptr;
     std::size_t granules_ = 0;
 };
 

@@ -53,12 +53,30 @@ class region_resource : public resource {
 
   private:
     void* do_allocate(std::size_t bytes, std::size_t alignment) final {
+        void* const p = region_.quick_allocate(bytes, alignment);
+        return p != nullptr ? p : allocate_slow(bytes, alignment);
+    }
+    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) final {
+        switch (region_.quick_deallocate(p, bytes, alignment)) {
+        case Region::freeing::done:
+            return;
+        case Region::freeing::merge:
+            return merge(p, bytes, alignment);
+        case Region::freeing::ask:
+            return deallocate_slow(p, bytes, alignment);
+        }
+    }
+    [[gnu::noinline]] void merge(void* p, std::size_t bytes, std::size_t alignment) {
+        if (!region_.merge(p, bytes)) [[unlikely]]
+            deallocate_slow(p, bytes, alignment);
+    }
+    [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment) {
         void* const p = region_.allocate(bytes, alignment);
         return p != nullptr ? p : beyond_.allocate(bytes, alignment);
     }
-    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) final {
-        if (!region_.deallocate(p, bytes, alignment)) [[unlikely]]
-            deallocate_elsewhere(p, bytes, alignment);
+    [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment) {
+        if (auto const wrong = try_deallocate(p, bytes, alignment))
+            report(*wrong, p, bytes, alignment);
     }
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
                                                  std::size_t alignment) final {
@@ -89,7 +107,7 @@ class region_resource : public resource {
         beyond_.release();
     }
     std::size_t do_trim() final {
-        region_.merge();
+        region_.merge_all();
         return beyond_.trim();
     }
     [[nodiscard]] statistics do_stats() const final {
@@ -114,12 +132,6 @@ class region_resource : public resource {
             std::fprintf(stderr, "strata: %s %p: %s\n", name(), static_cast<void const*>(this),
                          broken);
         return broken == nullptr && beyond_.check_invariants();
-    }
-    // What is no live block of the region: upstream's, null, or wrong. Kept apart, so that deallocate
-    // saves no registers for it.
-    [[gnu::noinline]] void deallocate_elsewhere(void* p, std::size_t bytes, std::size_t alignment) {
-        if (auto const wrong = try_deallocate(p, bytes, alignment))
-            report(*wrong, p, bytes, alignment);
     }
     [[nodiscard]] std::pmr::memory_resource* do_upstream_resource() const final {
         return beyond_.upstream();
