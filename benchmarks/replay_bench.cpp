@@ -22,6 +22,8 @@
 #include <string>
 #include <vector>
 
+#include <strata/resource.hpp>
+
 #include "support/arguments.hpp"
 #include "support/candidates.hpp"
 #include "support/measure.hpp"
@@ -53,23 +55,61 @@ void settle(trace::block_table& blocks) {
         block = {};
 }
 
-times timed(trace::trace const& of, candidate const& who, needs const& need) {
+// Reallocates where a block stands, if the candidate can.
+class in_place {
+  public:
+    explicit in_place(std::pmr::memory_resource& memory)
+        : memory_{memory},
+          strata_{dynamic_cast<strata::resource*>(&memory)},
+          peer_{dynamic_cast<reallocating*>(&memory)} {}
+    void* allocate(std::size_t bytes, std::size_t alignment) {
+        return memory_.allocate(bytes, alignment);
+    }
+    void deallocate(void* p, std::size_t bytes, std::size_t alignment) {
+        memory_.deallocate(p, bytes, alignment);
+    }
+    void* reallocate(void* p, std::size_t bytes, std::size_t alignment, std::size_t new_bytes,
+                     std::size_t new_alignment) {
+        if (strata_ != nullptr && alignment == new_alignment)
+            return strata_->reallocate(p, bytes, new_bytes, alignment);
+        if (peer_ != nullptr && alignment <= 16 && new_alignment <= 16)
+            return peer_->reallocate(p, bytes, new_bytes);
+        void* const moved = memory_.allocate(new_bytes, new_alignment);
+        std::memcpy(moved, p, std::min(bytes, new_bytes));
+        memory_.deallocate(p, bytes, alignment);
+        return moved;
+    }
+
+  private:
+    std::pmr::memory_resource& memory_;
+    strata::resource* strata_;
+    reallocating* peer_;
+};
+
+template <class Memory>
+times timed_on(trace::trace const& of, trace::block_table& blocks, Memory memory, bool frees,
+               stopwatch const& first) {
+    trace::replay(of, memory, blocks);
+    double const first_ns = first.ns();
+    trace::free_rest(blocks, memory);
+    if (!frees)
+        return {first_ns, none};
+    trace::replay(of, memory, blocks);
+    trace::free_rest(blocks, memory);
+    stopwatch const again;
+    trace::replay(of, memory, blocks);
+    double const again_ns = again.ns();
+    trace::free_rest(blocks, memory);
+    return {first_ns, again_ns};
+}
+
+times timed(trace::trace const& of, candidate const& who, needs const& need, bool reallocate) {
     trace::block_table blocks{of};
     settle(blocks);
     stopwatch const first;
     resource_ptr const memory = who.make(need, std::pmr::new_delete_resource());
-    trace::replay(of, *memory, blocks);
-    double const first_ns = first.ns();
-    trace::free_rest(blocks, *memory);
-    if (!who.frees)
-        return {first_ns, none};
-    trace::replay(of, *memory, blocks);
-    trace::free_rest(blocks, *memory);
-    stopwatch const again;
-    trace::replay(of, *memory, blocks);
-    double const again_ns = again.ns();
-    trace::free_rest(blocks, *memory);
-    return {first_ns, again_ns};
+    return reallocate ? timed_on(of, blocks, in_place{*memory}, who.frees, first)
+                      : timed_on<std::pmr::memory_resource&>(of, blocks, *memory, who.frees, first);
 }
 
 // Fills every block with a pattern of its address and size, and finds it there when the block
@@ -125,7 +165,7 @@ needs needs_of(trace::trace const& of) {
             .peak_in_64_bytes = trace::peak_live_bytes(of, 64)};
 }
 
-std::vector<result> measure(trace::trace const& of, candidates const& who, std::size_t rounds,
+std::vector<result> measure(trace::trace const& of, candidates const& who, arguments const& chosen,
                             progress& shown) {
     needs const need = needs_of(of);
     std::vector<result> results(who.size());
@@ -135,12 +175,13 @@ std::vector<result> measure(trace::trace const& of, candidates const& who, std::
         if (!results[i].memory)
             shown.failed(of.name, who[i].name);
     }
-    for (std::size_t round = 0; round < rounds; ++round)
+    for (std::size_t round = 0; round < chosen.rounds; ++round)
         for (std::size_t i = 0; i < who.size(); ++i) {
             shown.step(of.name, who[i].name + ", round " + std::to_string(round + 1));
             if (!results[i].memory)
                 continue;
-            if (auto const took = in_child([&] { return timed(of, who[i], need); })) {
+            if (auto const took =
+                    in_child([&] { return timed(of, who[i], need, chosen.reallocate); })) {
                 results[i].first.push_back(took->first_ns);
                 if (!std::isnan(took->again_ns))
                     results[i].again.push_back(took->again_ns);
@@ -269,7 +310,7 @@ bool run(arguments const& chosen) {
     {
         progress shown{traces.size() * who.size() * (chosen.rounds + 1)};
         for (trace::trace const& of : traces) {
-            auto const results = measure(of, who, chosen.rounds, shown);
+            auto const results = measure(of, who, chosen, shown);
             add_rows(rows, of, who, results);
             complete = complete && std::ranges::all_of(results, [&](result const& one) {
                            return one.memory && one.first.size() == chosen.rounds;

@@ -30,6 +30,7 @@ std::optional<arguments> parse(int argc, char** argv, std::string const& usage) 
          "only those whose name holds TEXT")                                           //
         ("list", "name what there is to measure, and how it is set up")                //
         ("regions", "the smallest region that a trace fits in, in place of times")     //
+        ("reallocate", "reallocate where the block stands, if the candidate can")      //
         ("structures", "P0089's structures by size, in place of the small workloads")  //
         ("littered", "small workloads and structures in a heap that is full of holes") //
         ("smoke", "one short round: whether it works, not how fast")                   //
@@ -49,6 +50,7 @@ std::optional<arguments> parse(int argc, char** argv, std::string const& usage) 
         .smoke = smoke,
         .list = given.count("list") != 0,
         .regions = given.count("regions") != 0,
+        .reallocate = given.count("reallocate") != 0,
         .structures = given.count("structures") != 0,
         .littered = given.count("littered") != 0,
         .style = given.count("markdown") != 0 ? table::style::markdown : table::style::text};

@@ -40,6 +40,16 @@ enum class side {
     peer,
 };
 
+/// What a peer is as well, where it has a realloc; strata::resource has one of its own.
+class reallocating {
+  public:
+    /// Alignments are 16 at most.
+    virtual void* reallocate(void* p, std::size_t bytes, std::size_t new_bytes) = 0;
+
+  protected:
+    ~reallocating() = default;
+};
+
 /// Owns whatever stands behind the resource.
 using resource_ptr = std::shared_ptr<std::pmr::memory_resource>;
 

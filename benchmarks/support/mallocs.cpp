@@ -44,7 +44,7 @@ class shared_library {
 };
 
 // Each library: plain(bytes), aligned(bytes, alignment over 16), free(p, bytes), and
-// free_aligned(p, bytes, alignment over 16), by size where the library has such a call.
+// free_aligned(p, bytes, alignment over 16), by size where the library has such a call, and realloc.
 
 struct mimalloc {
     static constexpr char const* name = "mimalloc";
@@ -53,8 +53,10 @@ struct mimalloc {
     static inline void* (*plain)(std::size_t);
     static inline void* (*malloc_aligned)(std::size_t, std::size_t);
     static inline void (*free_any)(void*);
+    static inline void* (*realloc)(void*, std::size_t);
 
     static void load(shared_library& from) {
+        from.find(realloc, "mi_realloc");
         from.find(plain, "mi_malloc");
         from.find(malloc_aligned, "mi_malloc_aligned");
         from.find(free_any, "mi_free");
@@ -74,8 +76,10 @@ struct jemalloc {
     static inline void* (*plain)(std::size_t);
     static inline void* (*aligned_alloc)(std::size_t, std::size_t);
     static inline void (*sdallocx)(void*, std::size_t, int);
+    static inline void* (*realloc)(void*, std::size_t);
 
     static void load(shared_library& from) {
+        from.find(realloc, "realloc");
         from.find(plain, "malloc");
         from.find(aligned_alloc, "aligned_alloc");
         from.find(sdallocx, "sdallocx");
@@ -97,8 +101,10 @@ struct tcmalloc {
     static inline void* (*memalign)(std::size_t, std::size_t);
     static inline void (*free_any)(void*);
     static inline void (*free_sized)(void*, std::size_t);
+    static inline void* (*realloc)(void*, std::size_t);
 
     static void load(shared_library& from) {
+        from.find(realloc, "tc_realloc");
         from.find(plain, "tc_malloc");
         from.find(memalign, "tc_memalign");
         from.find(free_any, "tc_free");
@@ -119,8 +125,10 @@ struct tbb {
     static inline void* (*aligned)(std::size_t, std::size_t);
     static inline void (*free_plain)(void*);
     static inline void (*free_other)(void*);
+    static inline void* (*realloc)(void*, std::size_t);
 
     static void load(shared_library& from) {
+        from.find(realloc, "scalable_realloc");
         from.find(plain, "scalable_malloc");
         from.find(aligned, "scalable_aligned_malloc");
         from.find(free_plain, "scalable_free");
@@ -131,7 +139,16 @@ struct tbb {
 };
 
 template <class Library>
-class malloc_resource final : public std::pmr::memory_resource {
+class malloc_resource final : public std::pmr::memory_resource, public reallocating {
+  public:
+    void* reallocate(void* p, std::size_t, std::size_t new_bytes) override {
+        void* const moved = Library::realloc(p, rounded(new_bytes, 16));
+        if (moved == nullptr)
+            throw std::bad_alloc{};
+        return moved;
+    }
+
+  private:
     // Below 16 bytes these libraries align to the size alone.
     static std::size_t rounded(std::size_t bytes, std::size_t alignment) {
         return bytes < alignment && alignment <= 16 ? alignment : std::max<std::size_t>(bytes, 1);

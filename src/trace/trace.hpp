@@ -111,10 +111,26 @@ struct touch_pages {
     }
 };
 
+/// Returns: the block's content in a block of `bytes`; `block` itself is no more.
+template <class Memory>
+void* reallocate(Memory& memory, block_table::slot const& block, std::size_t bytes,
+                 std::size_t alignment) {
+    if constexpr (requires { memory.reallocate(block.p, bytes, alignment, bytes, alignment); }) {
+        return memory.reallocate(block.p, block.bytes, block.alignment(), bytes, alignment);
+    } else {
+        void* const p = memory.allocate(bytes, alignment);
+        std::memcpy(p, block.p, std::min<std::size_t>(bytes, block.bytes));
+        memory.deallocate(block.p, block.bytes, block.alignment());
+        return p;
+    }
+}
+
 /// Asks `memory` for what the trace asked for, op by op, and calls touch(p, bytes) for every block
 /// and after_op(index) after every op. `memory` is anything with allocate(bytes, alignment) and
-/// deallocate(p, bytes, alignment), as std::pmr::memory_resource; reallocations move, since that
-/// interface has no other way. Blocks that the trace leaves live stay live in `blocks`.
+/// deallocate(p, bytes, alignment), as std::pmr::memory_resource. Reallocations move, since that
+/// interface has no other way, unless `memory` has
+/// reallocate(p, bytes, alignment, new_bytes, new_alignment), too. Blocks that the trace leaves live
+/// stay live in `blocks`.
 /// Throws: what memory throws; `blocks` tells what is live then.
 template <class Memory, class Touch, class AfterOp>
 void replay(trace const& of, Memory& memory, block_table& blocks, Touch touch, AfterOp after_op) {
@@ -134,10 +150,7 @@ void replay(trace const& of, Memory& memory, block_table& blocks, Touch touch, A
             break;
         }
         case verb::reallocate: {
-            void* const p = memory.allocate(step.bytes, step.alignment());
-            std::size_t const kept = std::min<std::size_t>(step.bytes, block.bytes);
-            std::memcpy(p, block.p, kept);
-            memory.deallocate(block.p, block.bytes, block.alignment());
+            void* const p = reallocate(memory, block, step.bytes, step.alignment());
             touch(p, step.bytes);
             begin(block, p, step);
             break;
