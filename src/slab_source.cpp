@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <new>
@@ -31,9 +32,9 @@ void slab_table::for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor
 }
 
 slab* slab_table::find_from(std::size_t i, void const* p) const noexcept {
-    while (!entries_[i]->contains(p) && entries_[i] != vacant())
+    while (!entry(i)->contains(p) && entry(i) != vacant())
         i = (i + 1) & mask_;
-    return entries_[i] != vacant() ? entries_[i] : nullptr;
+    return entry(i) != vacant() ? entry(i) : nullptr;
 }
 
 slab* slab_table::find(void const* p) const noexcept {
@@ -64,49 +65,62 @@ void slab_table::reserve(chunk const& added, chunk const* list,
     std::size_t const sparse = is_large ? 8 : 4;
     std::size_t const wanted =
         std::max<std::size_t>(16, std::bit_ceil(sparse * all_units(unit_log2)));
-    auto* const grown =
-        static_cast<slab**>(upstream->allocate(wanted * sizeof(slab*), alignof(slab*)));
+    std::size_t const kept = keeps_old_ ? sizeof(old_table) : 0;
+    std::size_t const wanted_bytes = wanted * sizeof(slab*) + kept;
+    auto* const grown = static_cast<slab**>(upstream->allocate(wanted_bytes, alignof(slab*)));
     std::uninitialized_fill_n(grown, wanted, vacant());
-    std::size_t const old_bytes = bytes();
-    slab** const old = std::exchange(entries_, grown);
+    old_table const old{mask_ != 0 ? now_.entries : nullptr, (mask_ + 1) * sizeof(slab*) + kept};
+    now_ = {grown, static_cast<unsigned>(std::countl_zero(wanted - 1)),
+            ~std::uintptr_t{0} << unit_log2};
+    bytes_ += wanted_bytes;
     mask_ = wanted - 1;
     used_ = 0;
-    home_shift_ = static_cast<unsigned>(std::countl_zero(mask_));
     unit_log2_ = unit_log2;
-    unit_mask_ = ~std::uintptr_t{0} << unit_log2;
     for (chunk const* c = list; c != nullptr; c = c->next)
         insert(*c);
-    if (old_bytes != 0)
-        return_upstream(upstream, old, old_bytes, alignof(slab*));
+    if (keeps_old_)
+        std::memcpy(grown + wanted, &old, sizeof old);
+    else if (old.entries != nullptr)
+        give_back(old, upstream);
 }
 
 void slab_table::insert(chunk const& c) noexcept {
     for_each_unit(c, unit_log2_, [&](std::size_t i, slab* s) {
-        while (entries_[i] != vacant() && entries_[i] != &erased)
+        while (entry(i) != vacant() && entry(i) != &erased)
             i = (i + 1) & mask_;
-        used_ += entries_[i] == vacant() ? 1u : 0u;
-        entries_[i] = s;
+        used_ += entry(i) == vacant() ? 1u : 0u;
+        std::atomic_ref{entry(i)}.store(s, std::memory_order_release);
     });
 }
 
 // Searches for others pass on.
 void slab_table::erase(chunk const& c) noexcept {
     for_each_unit(c, unit_log2_, [&](std::size_t i, slab const* s) {
-        for (; entries_[i] != vacant(); i = (i + 1) & mask_)
-            if (entries_[i] == s)
-                entries_[i] = &erased;
+        for (; entry(i) != vacant(); i = (i + 1) & mask_)
+            if (entry(i) == s)
+                entry(i) = &erased;
     });
 }
 
+void slab_table::give_back(old_table table, std::pmr::memory_resource* upstream) noexcept {
+    bytes_ -= table.bytes;
+    return_upstream(upstream, table.entries, table.bytes, alignof(slab*));
+}
+
+// Upstream may call back: what it gets is no longer known here.
 void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
-    std::size_t const held = bytes();
-    slab** const gone = std::exchange(entries_, ends_);
+    std::size_t const kept = keeps_old_ ? sizeof(old_table) : 0;
+    old_table gone{mask_ != 0 ? now_.entries : nullptr, (mask_ + 1) * sizeof(slab*) + kept};
+    now_ = of_none();
     mask_ = used_ = 0;
-    home_shift_ = 63;
     unit_log2_ = small_log2;
-    unit_mask_ = ~std::uintptr_t{0} << small_log2;
-    if (held != 0)
-        return_upstream(upstream, gone, held, alignof(slab*));
+    while (gone.entries != nullptr) {
+        old_table older{};
+        if (keeps_old_)
+            std::memcpy(&older, as_bytes(gone.entries) + gone.bytes - kept, kept);
+        give_back(gone, upstream);
+        gone = older;
+    }
 }
 
 // --- slab_source ---
@@ -147,7 +161,7 @@ void slab_source::put(slab* s) noexcept {
     chunk& c = chunk_of(s);
     if (--c.used != 0)
         return;
-    if (++idle_chunks_ <= keep_chunks_)
+    if (++idle_chunks_ <= keep_chunks_ || users_ == users::many)
         return;
     unhook(c);
     ++regretted_;

@@ -12,10 +12,9 @@
 //              …
 //              slab source: chunks from upstream, slab of an address, empty slabs  slab_source.hpp
 //              served blocks: what upstream served one by one                    served_blocks.hpp
+//              what only looks at them                                         segregated_base.hpp
 //
-//   I1  an address belongs to the slab that the slab source finds for it, or to the served blocks,
-//       or to nobody. A slab is looked at only after it was found so, the blocks never.
-//   I2  a slab belongs to one class, or is empty and with the slab source.
+//   I1  a slab belongs to one class, or is empty and with the slab source.
 //
 // Cost: allocate and deallocate O(1); overhead 1/64 of a slab for bits and 128 bytes for its record;
 // upstream calls: one a chunk, and when the table of slabs grows. Choose it for many blocks of mixed
@@ -28,55 +27,26 @@
 #include <cstddef>
 #include <memory_resource>
 #include <optional>
-#include <span>
 
 #include <strata/detail/class_pool.hpp>
-#include <strata/detail/served_blocks.hpp>
-#include <strata/detail/size_classes.hpp>
-#include <strata/detail/slab.hpp>
-#include <strata/detail/slab_source.hpp>
-#include <strata/resource.hpp>
+#include <strata/detail/segregated_base.hpp>
 
 namespace strata {
 
 /// The block sizes that the documented pools have: each twice the one before, 8 to 512 bytes.
 inline constexpr std::array<std::size_t, 7> power_of_two_sizes{8, 16, 32, 64, 128, 256, 512};
 
-/// All sizes in bytes; 0 means the default.
-struct segregated_pool_options {
-    /// Sizes of the classes, 1 to 32768 each, rounded up to multiples of 8 (above 1 KiB of 128), 64
-    /// at most with largest_block_bytes, which is one of them. Those above it are left out. Empty: a
-    /// list with at most 20 % internal fragmentation above 64 bytes. Read by the constructor, not
-    /// kept.
-    std::span<std::size_t const> block_sizes{};
-    /// Larger requests go upstream. Default 512, or the largest of block_sizes; at most 32 KiB.
-    std::size_t largest_block_bytes = 0;
-    /// Of the largest slabs; a class begins with smaller ones. Rounded up to a power of two of 4 KiB
-    /// to 1 MiB that holds two of the largest blocks. Default 64 KiB.
-    std::size_t slab_bytes = 0;
-    /// Default 4 KiB, which is the least; at most 4 GiB.
-    std::size_t first_chunk_bytes = 0;
-    /// Default 1 MiB; at least first_chunk_bytes, at most 4 GiB. A chunk has room for two slabs,
-    /// whatever this says.
-    std::size_t largest_chunk_bytes = 0;
-    /// Sends every request upstream, for hunting with other tools: the manager is off. The
-    /// environment variable STRATA_FORCE_UPSTREAM does the same for all pools of a program.
-    bool pass_through = false;
-};
-
-class segregated_pool_resource final : public resource {
+class segregated_pool_resource final : public detail::segregated_base {
   public:
     /// Null upstream stands for new_delete_resource(). Does not touch upstream.
     /// Throws: invalid_argument when block_sizes or largest_block_bytes are out of range.
     explicit segregated_pool_resource(segregated_pool_options const& options,
-                                      std::pmr::memory_resource* upstream = nullptr);
+                                      std::pmr::memory_resource* upstream = nullptr)
+        : segregated_base{options, upstream, detail::slab_source::users::one} {}
     explicit segregated_pool_resource(std::pmr::memory_resource* upstream)
         : segregated_pool_resource(segregated_pool_options{}, upstream) {}
     segregated_pool_resource() : segregated_pool_resource(segregated_pool_options{}) {}
     ~segregated_pool_resource() override = default; // its parts give everything back
-
-    /// Returns: the options in effect; block_sizes points into this resource.
-    [[nodiscard]] segregated_pool_options options() const noexcept;
 
     // std's calls, for holders of the concrete type without a virtual call.
     [[nodiscard]] void* allocate(std::size_t bytes, std::size_t alignment = detail::max_align) {
@@ -112,7 +82,8 @@ class segregated_pool_resource final : public resource {
         if (pool.is_last(p)) {
             if (!pool.push_last(p)) [[unlikely]]
                 return deallocate_slow(p, bytes, alignment);
-        } else if (from = source_.guess(p); from->owner != &pool || !from->push(p)) [[unlikely]] {
+        } else if (from = source_.table().guess(p); from->owner != &pool || !from->push(p))
+            [[unlikely]] {
             return deallocate_slow(p, bytes, alignment);
         }
         bytes_returned_ += bytes;
@@ -124,16 +95,10 @@ class segregated_pool_resource final : public resource {
 
     bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes,
                        std::size_t alignment) override;
-    std::optional<misuse_kind> do_diagnose(void const* p, std::size_t bytes,
-                                           std::size_t alignment) const override;
-    bool do_owns(void const* p) const override { return source_.find(p) != nullptr; }
-    std::size_t do_good_size(std::size_t bytes, std::size_t alignment) const override;
     void do_release() override;
     std::size_t do_trim() override;
     statistics do_stats() const override;
-    void do_visit_blocks(block_visitor f) const override;
     bool do_check_invariants() const override;
-    std::pmr::memory_resource* do_upstream_resource() const override { return served_.upstream(); }
     char const* do_name() const noexcept override { return "segregated_pool_resource"; }
 
     // Not inlined: what calls them at its end then needs no stack frame.
@@ -141,23 +106,25 @@ class segregated_pool_resource final : public resource {
     [[gnu::noinline]] void* allocate_large(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void returned_last(slab* s) noexcept;
-    [[nodiscard]] std::size_t class_of(std::size_t bytes, std::size_t alignment) const noexcept;
     bool push(void const* p, class_pool& pool) noexcept;
-    [[nodiscard]] bool is_live(slab const& s, void const* p) const noexcept;
-    [[nodiscard]] std::size_t largest_class_within(std::size_t bytes) const noexcept;
     void refill(std::size_t c);
     [[nodiscard]] bool check_pool(class_pool const& pool) const;
 
+    // The bit of a block that waits in its pool says live.
+    [[nodiscard]] bool is_live(slab const& s, void const* p) const noexcept override {
+        return s.is_live(p) && !s.owner->is_free_last(p);
+    }
+    [[nodiscard]] std::size_t live_in(slab const& s) const noexcept override {
+        std::byte const* const waiting = s.owner->waiting();
+        return s.live() - (waiting != nullptr && s.contains(waiting) ? 1 : 0);
+    }
+
     // [size class]; that of classes_.count() serves no one.
     std::array<class_pool, detail::size_classes::most_classes + 1> pools_;
-    bool pass_through_ = false;
     // Two sums, since one would be a chain of loads and stores through all calls: of what was asked
     // for in blocks from pools, and of what came back.
     std::size_t bytes_taken_ = 0;
     std::size_t bytes_returned_ = 0;
-    detail::size_classes classes_;
-    detail::served_blocks served_;
-    detail::slab_source source_;
 };
 
 } // namespace strata

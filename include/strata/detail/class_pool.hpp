@@ -57,6 +57,14 @@ class class_pool {
         return has_free_last() ? last_ - 1 : nullptr;
     }
 
+    /// Makes a slab current that has a free block, if this class has one. Returns: whether it has.
+    bool advance() noexcept;
+    /// Makes `fresh` current in place of a full slab. Requires: it has a block, and is in no list.
+    void install(slab* fresh) noexcept;
+    /// A slab's count has come down to 0: it can serve again, or it is empty.
+    /// Returns: whether it is empty, and this class has done with it.
+    bool returned_last(slab* s) noexcept;
+
     slab* current = slab::none(); // I2, never null
     slab_list serving;            // I2
 

@@ -46,7 +46,9 @@ struct slab {
     std::uint32_t bytes;         ///< of slab memory
     std::uint32_t record_offset; ///< bytes from the chunk's description to this
     slab_state state;
-    slab* next; ///< in the list that it is in; not owned
+    std::uint8_t size_class;
+    std::uint8_t* marks; ///< a byte for each block; null: none are kept
+    slab* next;          ///< in the list that it is in; not owned
     slab* previous;
 
     /// Returns: a block of the current word, now live; null when it has none. Complexity: O(1).
@@ -79,8 +81,11 @@ struct slab {
     /// Returns: whether there is one. Complexity: O(blocks / 64), amortised by the blocks it has.
     bool turn() noexcept;
 
-    /// Makes an empty slab one of blocks of `bytes_each`.
-    void assign(class_pool& to, std::size_t bytes_each) noexcept;
+    enum class marks_kept : bool { none, behind_blocks };
+
+    /// Makes an empty slab one of blocks of `bytes_each`; marks are 0.
+    void assign(class_pool& to, std::size_t to_class, std::size_t bytes_each,
+                marks_kept with) noexcept;
 
     /// Returns: a slab that holds no address and has no block; always the same. Never written.
     static slab* none() noexcept { return const_cast<slab*>(&none_); }

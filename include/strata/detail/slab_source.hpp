@@ -21,6 +21,7 @@
 //   I4  held_bytes() = chunks + table = what upstream has outstanding.
 
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -67,13 +68,24 @@ inline chunk& chunk_of(slab* s) noexcept {
 /// cache, and small slabs are looked for where no large one was found.
 class slab_table {
   public:
-    explicit slab_table(unsigned large_log2) noexcept
-        : unit_log2_{small_log2}, large_log2_{large_log2} {}
+    /// What a guess reads. A copy stays good, though it may miss newer slabs, until release().
+    struct view {
+        slab** entries;
+        unsigned home_shift;      ///< 64 - log2(entries), but at most 63
+        std::uintptr_t unit_mask; ///< of large slabs
 
-    /// Returns: the slab that p lies in, mostly; where there is none, another or one without memory.
-    [[nodiscard]] slab* guess(void const* p) const noexcept {
-        return entries_[(address_of(p) & unit_mask_) * golden >> home_shift_];
-    }
+        /// Returns: the slab that p lies in, mostly; where there is none, another or one without
+        /// memory.
+        [[nodiscard]] slab* guess(void const* p) const noexcept {
+            std::size_t const i = (address_of(p) & unit_mask) * golden >> home_shift;
+            return std::atomic_ref{entries[i]}.load(std::memory_order_acquire);
+        }
+    };
+
+    slab_table(unsigned large_log2, bool keeps_old) noexcept
+        : unit_log2_{small_log2}, large_log2_{large_log2}, keeps_old_{keeps_old} {}
+
+    [[nodiscard]] view const& now() const noexcept { return now_; }
     /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
     [[nodiscard]] slab* find(void const* p) const noexcept;
 
@@ -86,19 +98,25 @@ class slab_table {
     void release(std::pmr::memory_resource* upstream) noexcept;
 
     /// Returns: what it holds from upstream.
-    [[nodiscard]] std::size_t bytes() const noexcept {
-        return mask_ != 0 ? (mask_ + 1) * sizeof(slab*) : 0;
-    }
+    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
   private:
     static constexpr std::uint64_t golden = 0x9e3779b97f4a7c15; // 2^64 / golden ratio
     static constexpr unsigned small_log2 = 10;
     static constexpr std::size_t most_small_units = 512;
 
+    // A table that was too small, behind the entries of the one that replaced it.
+    struct old_table {
+        slab** entries; ///< null: none
+        std::size_t bytes;
+    };
+
     [[nodiscard]] static slab* vacant() noexcept { return slab::none(); }
     [[nodiscard]] std::size_t home(std::uintptr_t address, unsigned unit_log2) const noexcept {
-        return (address >> unit_log2 << unit_log2) * golden >> home_shift_;
+        return (address >> unit_log2 << unit_log2) * golden >> now_.home_shift;
     }
+    [[nodiscard]] slab*& entry(std::size_t i) const noexcept { return now_.entries[i]; }
+    void give_back(old_table table, std::pmr::memory_resource* upstream) noexcept;
     [[nodiscard]] slab* find_from(std::size_t i, void const* p) const noexcept;
     template <class Visitor>
     void for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor const& f) const;
@@ -106,13 +124,15 @@ class slab_table {
     static slab erased; // one without memory, too, but not the end of a search
 
     slab* ends_[2] = {slab::none(), slab::none()}; // the entries of an empty table
-    slab** entries_ = ends_;                       // owned, from upstream, but for those
+    view now_ = of_none();                         // entries owned, from upstream, but for those
+    std::size_t bytes_ = 0;                        // from upstream
     std::size_t mask_ = 0;                         // entries - 1
     std::size_t used_ = 0;                         // entries that are not vacant
-    unsigned home_shift_ = 63;                     // 64 - log2(entries), but at most 63
     unsigned unit_log2_;                           // of large slabs
-    std::uintptr_t unit_mask_ = ~std::uintptr_t{0} << small_log2;
     unsigned large_log2_;
+    bool keeps_old_;
+
+    [[nodiscard]] view of_none() noexcept { return {ends_, 63, ~std::uintptr_t{0} << small_log2}; }
 };
 
 class slab_source {
@@ -125,10 +145,15 @@ class slab_source {
     static constexpr std::size_t smallest_slab_bytes = 1024;
     static constexpr std::size_t shortest_slab_bytes = 512; ///< of what is left at a chunk's end
 
-    slab_source(geometry const& g, std::pmr::memory_resource* upstream) noexcept
+    /// Of many, guesses may be made while a slab is taken or put back, all else needs a lock; chunks
+    /// and old tables go back upstream with trim() and release() only, which need no guesses beside.
+    enum class users : bool { one, many };
+
+    slab_source(geometry const& g, std::pmr::memory_resource* upstream, users of) noexcept
         : geometry_{g},
           upstream_{upstream},
-          table_{static_cast<unsigned>(std::countr_zero(g.slab_bytes))} {}
+          table_{static_cast<unsigned>(std::countr_zero(g.slab_bytes)), of == users::many},
+          users_{of} {}
     slab_source(slab_source const&) = delete;
     slab_source& operator=(slab_source const&) = delete;
     ~slab_source() { release(); }
@@ -144,8 +169,8 @@ class slab_source {
 
     /// Returns: the slab that p lies in, or null; any address may be asked for.
     [[nodiscard]] slab* find(void const* p) const noexcept { return table_.find(p); }
-    /// Returns: the same, mostly; but where there is none, another, or one without memory.
-    [[nodiscard]] slab* guess(void const* p) const noexcept { return table_.guess(p); }
+    /// For guesses at the slab that an address lies in.
+    [[nodiscard]] slab_table::view const& table() const noexcept { return table_.now(); }
 
     /// Gives every chunk back.
     void release() noexcept;
@@ -191,6 +216,7 @@ class slab_source {
     std::pmr::memory_resource* upstream_; // held, not owned
     mutable chunk* chunks_ = nullptr;     // all; each lies in its own memory; visit() orders them
     slab_table table_;
+    users users_;
     std::array<slab_list, 21> empty_{}; // [floor(log2(bytes))]
     std::size_t chunk_bytes_ = 0;
     std::size_t idle_chunks_ = 0; // I2
