@@ -98,7 +98,7 @@ BOOST_AUTO_TEST_CASE(constructor_arguments_reach_the_owned_resource) {
 }
 
 BOOST_AUTO_TEST_CASE(options_reach_it_too_and_apply_shows_what_it_made_of_them) {
-    strata::synchronized_segregated_pool_resource const pool{
+    synchronized<strata::segregated_pool_resource> const pool{
         strata::segregated_pool_options{.largest_block_bytes = 1024}};
     BOOST_TEST(pool.name() == std::string_view{"synchronized_segregated_pool_resource"});
     auto const options = [](strata::segregated_pool_resource const& p) { return p.options(); };

@@ -10,6 +10,7 @@
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
+#include <strata/synchronized_segregated_pool_resource.hpp>
 #include <strata/tracked_block_resource.hpp>
 
 namespace strata::bench {
@@ -210,7 +211,6 @@ void add_strata(candidates& list) {
                     .about = "synchronized_segregated_pool_resource, default options",
                     .side = side::strata,
                     .thread_safe = true,
-                    .is_locked = true,
                     .make = [](needs const&, upstream_ptr upstream) {
                         return make_resource<synchronized_segregated_pool_resource>(upstream);
                     }});

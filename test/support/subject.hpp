@@ -43,6 +43,9 @@ struct subject {
     /// What is free waits to be merged: a call that throws may have merged it.
     bool merges_late = false;
 
+    /// What is free waits in magazines: a call that throws may have emptied them, and slabs.
+    bool gathers_late = false;
+
     /// Blocks that are live when the resource is destroyed are reported.
     bool reports_leaks = false;
 };

@@ -13,6 +13,7 @@
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
+#include <strata/synchronized_segregated_pool_resource.hpp>
 #include <strata/tracked_block_resource.hpp>
 
 namespace strata::test {
@@ -91,6 +92,12 @@ subject segregated_pool(std::string name, segregated_pool_options const& options
     return growing<segregated_pool_resource>(std::move(name), options);
 }
 
+subject for_threads(std::string name, segregated_pool_options const& options) {
+    subject s = growing<synchronized_segregated_pool_resource>(std::move(name), options);
+    s.gathers_late = true;
+    return s;
+}
+
 } // namespace
 
 std::vector<subject> every_resource() {
@@ -123,7 +130,11 @@ std::vector<subject> every_variant() {
                                       std::size_t{8}),
         bounded<fixed_block_resource>("fixed_block_resource of 1000 bytes", region_bytes,
                                       std::size_t{1000}),
-        growing<synchronized_segregated_pool_resource>("segregated_pool_resource behind a lock"),
+        growing<synchronized<segregated_pool_resource>>("segregated_pool_resource behind a lock"),
+        for_threads("segregated_pool_resource for threads", {}),
+        for_threads(
+            "segregated_pool_resource for threads of small slabs",
+            {.largest_block_bytes = 2048, .slab_bytes = 4096, .largest_chunk_bytes = 8192}),
         segregated_pool("segregated_pool_resource passing through", {.pass_through = true}),
         segregated_pool("segregated_pool_resource of powers of two",
                         {.block_sizes = power_of_two_sizes}),

@@ -91,6 +91,10 @@ struct slab {
     static slab* none() noexcept { return const_cast<slab*>(&none_); }
     [[nodiscard]] std::uint32_t words() const noexcept { return (blocks + 63) / 64; }
 
+    /// Requires: a block begins at p.
+    [[nodiscard]] std::size_t index_of(void const* p) const noexcept {
+        return static_cast<std::size_t>(block_of(offset_between(begin, p)));
+    }
     [[nodiscard]] std::size_t extent() const noexcept { return std::size_t{blocks} * block_bytes; }
     [[nodiscard]] std::uint32_t live() const noexcept {
         return state == slab_state::full ? blocks : count;

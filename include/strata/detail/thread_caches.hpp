@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// A cache for each thread in each instance that wants one.
+//
+//   thread A   slots  │ gen 7, ● │ … │ gen 9, ● │      trivial thread-local data: instance id mod 16
+//                          │              │
+//   instance 7 ──────► cache of A  ⇄  cache of B  ⇄  cache of C, whose thread has ended: for the next
+//
+// An instance has a generation that no other ever has. A slot that says it leads to this thread's
+// cache; a stale slot says another one. When a thread ends, each instance that is still there gets
+// the thread's cache back; when an instance ends, threads find other generations.
+//
+//   I1  an instance is listed exactly while it lives; a cache that a live thread has is in that
+//       thread's list, and in no other.
+//   I2  a slot with an instance's generation points to a cache of that instance, used by no other
+//       thread.
+//
+// Lock order: list of instances, the locks of instances, the newest instance first (an instance calls
+// older ones, its upstreams), lists of threads. The registry is never destroyed. A thread that
+// allocates after its thread-local objects are gone has no cache (null). A child process keeps the
+// cache of the thread that forked; those of others are lost to it, with what they hold.
+//
+// Cost of mine(): 2 loads and 1 compare. The model of thread-local storage is initial-exec, 256 bytes
+// of it, so that a library loaded late needs no call to find them.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace strata::detail {
+
+class thread_cached;
+
+/// The part of a cache that its thread knows.
+struct thread_cache {
+    thread_cached* instance = nullptr;
+    thread_cache* next_of_thread = nullptr;
+    thread_cache* previous_of_thread = nullptr;
+    thread_cache** list_of_thread = nullptr; ///< null: no thread has it
+};
+
+struct thread_slot {
+    std::uint64_t generation;
+    thread_cache* cache;
+};
+using thread_slots = std::array<thread_slot, 16>;
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local thread_slots slots_of_thread;
+
+/// Base of what has a cache for each thread.
+class thread_cached {
+  public:
+    thread_cached(thread_cached const&) = delete;
+    thread_cached& operator=(thread_cached const&) = delete;
+
+  protected:
+    thread_cached() noexcept = default;
+    virtual ~thread_cached() = default;
+
+    /// From now on threads may find the instance. To be called last in a constructor.
+    void enter();
+
+    /// Returns: the calling thread's cache, if it is known at once; else null.
+    [[nodiscard]] thread_cache* mine() const noexcept {
+        thread_slot const& slot = slots_of_thread[slot_];
+        return slot.generation == generation_ ? slot.cache : nullptr;
+    }
+    /// Returns: the calling thread's cache; null where it has none.
+    [[nodiscard]] thread_cache* known() const noexcept;
+    /// Makes `cache`, which no thread has, the calling thread's. Requires: it has none.
+    /// Returns: whether it did; not where the thread's local objects are gone.
+    bool join(thread_cache& cache) noexcept;
+
+    /// No thread will find the instance, or give a cache back to it, from now on. Waits for those
+    /// that do so at the time. To be called in the destructor, while no other call runs.
+    void leave() noexcept;
+    /// Takes a cache away from its thread, if one has it. Requires: no other call at the time.
+    void forget(thread_cache& cache) noexcept;
+
+  private:
+    friend struct thread_registry;
+
+    /// The cache's thread has ended.
+    virtual void take_back(thread_cache& cache) noexcept = 0;
+    // For fork: so that no lock is held by a thread that the child does not have.
+    virtual void lock_all() noexcept = 0;
+    virtual void unlock_all() noexcept = 0;
+
+    std::uint64_t generation_ = 0;
+    std::size_t slot_ = 0;
+    std::uint32_t taking_back_ = 0; // threads that are in take_back()
+    thread_cached* next_ = nullptr; // in the registry's list
+    thread_cached* previous_ = nullptr;
+};
+
+} // namespace strata::detail

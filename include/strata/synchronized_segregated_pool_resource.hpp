@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// synchronized_segregated_pool_resource: the segregated pool, for many threads at once.
+//
+//   thread ──► its shard   magazines   a stack of free blocks for each size class
+//                          class pools, as those of segregated_pool_resource, behind the shard's lock
+//                             │  slabs
+//   all    ──► slab source, served blocks: behind one lock, under which upstream is called
+//
+// A thread takes blocks from its magazines and returns them there, whoever took them: no lock, and no
+// write that another thread sees, as long as blocks stay with threads. An empty magazine draws from
+// the thread's own slabs; of a full one the older half goes back to the slabs, whosever they are, one
+// lock for many blocks. So neighbouring blocks belong to one thread. A slab whose blocks are all back
+// serves any thread, any class. When a thread ends, its magazines are emptied, and its shard waits for
+// the next thread.
+//
+// Each block has a mark, a byte behind the slab's blocks, that says whether it is live. Every free
+// asks it: whichever thread freed the block before, or allocated it, a second free is reported when
+// it is made. Only two frees of one block at the same instant may both pass; the second one that
+// reaches the slab is reported then, and changes nothing.
+//
+//   I1  a mark is 1 exactly while the user has the block.
+//   I2  to its slab a block in a magazine is live; a slab belongs to a class pool of one shard, or is
+//       empty and with the source.
+//   I3  magazines, table and counts of a shard are its thread's own; its class pools are the lock's.
+//
+// Locks: source, then shard; never upstream under a shard's. Two such pools may be stacked. No line of memory is written by two threads when each frees what it took: magazines and
+// marks are written by one thread, slab records under its shard's lock by that thread, tables never.
+//
+// A magazine holds 64 blocks, or 3 KiB of them if that is less, or one: at most 99 KiB a thread with
+// the default classes, which stats() shows as free. Slabs go back to the source, chunks to upstream
+// with trim() or release() only. These two, check_invariants() and destruction need that no other
+// call runs; all others may run in any threads at once, in thread-local and static destructors (with
+// a lock then) and in a child after fork, where the caches of threads that it does not have are lost.
+//
+// Cost: allocate and deallocate O(1); overhead 1/64 and a byte a block, 20 KiB for each thread.
+//
+// Source: Bonwick and Adams, "Magazines and vmem", USENIX 2001; Berger et al., "Hoard", 2000.
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory_resource>
+#include <mutex>
+#include <optional>
+#include <span>
+
+#include <strata/detail/class_pool.hpp>
+#include <strata/detail/magazine.hpp>
+#include <strata/detail/segregated_base.hpp>
+#include <strata/detail/thread_caches.hpp>
+
+namespace strata {
+
+class synchronized_segregated_pool_resource final : public detail::segregated_base,
+                                                    private detail::thread_cached {
+  public:
+    /// Null upstream stands for new_delete_resource(). Upstream is called by one thread at a time.
+    /// Does not touch upstream.
+    /// Throws: invalid_argument when block_sizes or largest_block_bytes are out of range.
+    explicit synchronized_segregated_pool_resource(segregated_pool_options const& options,
+                                                   std::pmr::memory_resource* upstream = nullptr);
+    explicit synchronized_segregated_pool_resource(std::pmr::memory_resource* upstream)
+        : synchronized_segregated_pool_resource(segregated_pool_options{}, upstream) {}
+    synchronized_segregated_pool_resource()
+        : synchronized_segregated_pool_resource(segregated_pool_options{}) {}
+    ~synchronized_segregated_pool_resource() override;
+
+    // std's calls, for holders of the concrete type without a virtual call.
+    [[nodiscard]] void* allocate(std::size_t bytes, std::size_t alignment = detail::max_align) {
+        return do_allocate(bytes, alignment);
+    }
+    void deallocate(void* p, std::size_t bytes, std::size_t alignment = detail::max_align) {
+        do_deallocate(p, bytes, alignment);
+    }
+
+  private:
+    using slab = detail::slab;
+    using magazine = detail::magazine;
+    struct shard;
+    struct shard_pool : detail::class_pool {
+        shard* of = nullptr;
+    };
+    // What a thread has of this resource, in memory from upstream.
+    struct alignas(64) shard : detail::thread_cache {
+        detail::slab_table::view table{};
+        std::size_t bytes_taken = 0; // of what was asked for; read by others, too
+        std::size_t bytes_returned = 0;
+        std::array<magazine, detail::size_classes::most_classes + 1> magazines{};
+
+        alignas(64) std::mutex mutex; // of the pools
+        std::array<shard_pool, detail::size_classes::most_classes> pools{};
+        std::size_t slabs = 0;       // under the mutex
+        shard* next = nullptr;       // in the list of all, once and for ever
+        std::size_t bytes = 0;       // from upstream, the magazines' included
+        std::atomic<bool> is_free{}; // no thread has it
+    };
+
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
+            return allocate_slow(bytes, alignment);
+        auto* const mine = static_cast<shard*>(thread_cached::mine());
+        if (mine == nullptr) [[unlikely]]
+            return allocate_slow(bytes, alignment);
+        magazine& m = mine->magazines[classes_.of(bytes, alignment)];
+        if (m.is_empty()) [[unlikely]]
+            return allocate_slow(bytes, alignment);
+        add(mine->bytes_taken, bytes);
+        return m.pop();
+    }
+    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
+            return deallocate_slow(p, bytes, alignment);
+        auto* const mine = static_cast<shard*>(thread_cached::mine());
+        if (mine == nullptr) [[unlikely]]
+            return deallocate_slow(p, bytes, alignment);
+        std::size_t const c = classes_.of(bytes, alignment);
+        std::uint8_t* const mark = detail::live_mark(*mine->table.guess(p), c, p);
+        magazine& m = mine->magazines[c];
+        if (mark == nullptr || m.is_full()) [[unlikely]]
+            return deallocate_slow(p, bytes, alignment);
+        add(mine->bytes_returned, bytes);
+        m.push(p, mark);
+    }
+
+    std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
+                                                 std::size_t alignment) override;
+    bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes,
+                       std::size_t alignment) override;
+    std::optional<misuse_kind> do_diagnose(void const* p, std::size_t bytes,
+                                           std::size_t alignment) const override;
+    bool do_owns(void const* p) const override;
+    void do_release() override;
+    std::size_t do_trim() override;
+    statistics do_stats() const override;
+    void do_visit_blocks(block_visitor f) const override;
+    bool do_check_invariants() const override;
+    char const* do_name() const noexcept override {
+        return "synchronized_segregated_pool_resource";
+    }
+
+    void take_back(detail::thread_cache& cache) noexcept override;
+    void lock_all() noexcept override;
+    void unlock_all() noexcept override;
+
+    [[nodiscard]] bool is_live(slab const& s, void const* p) const noexcept override;
+    [[nodiscard]] std::size_t live_in(slab const& s) const noexcept override;
+
+    // For others that read them: the thread that writes is one.
+    static void add(std::size_t& count, std::size_t bytes) noexcept {
+        std::atomic_ref const all{count};
+        all.store(all.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
+    }
+
+    [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
+    [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
+    shard* free_shard() noexcept;
+    shard* make_shard();
+    void destroy(shard& gone) noexcept;
+    void give_back(shard& gone) noexcept;
+    template <class Function>
+    void for_each_shard(Function const& f) const;
+    void* pop(shard& mine, std::size_t bytes, std::size_t c);
+    void refill(shard& mine, std::size_t c);
+    bool draw(shard& from, std::size_t c, magazine& into, std::size_t most) noexcept;
+    bool draw_from_others(shard& mine, std::size_t c) noexcept;
+    void take_slab(shard& mine, std::size_t c);
+    void flush_oldest(shard& mine, std::size_t c, std::size_t blocks) noexcept;
+    slab* flush(shard const* mine, std::span<detail::cached_block const> blocks) noexcept;
+    void flush_all(shard& mine) noexcept;
+    void put(slab* list) noexcept;
+    [[nodiscard]] std::size_t held_bytes() const noexcept;
+    [[nodiscard]] slab* find(shard const* mine, void const* p) const noexcept;
+
+    // Asked for in blocks that came back to nobody's shard, and more such sums: it may wrap.
+    std::atomic<std::size_t> returned_without_shard_{};
+    std::atomic<shard*> shards_{}; // all that were ever made
+    mutable std::mutex
+        source_mutex_; // of the source and the served blocks; upstream is called under it
+};
+
+} // namespace strata

@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <strata/synchronized_segregated_pool_resource.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+#include <cstring>
+#include <new>
+#include <span>
+#include <utility>
+
+#include <strata/detail/return_upstream.hpp>
+
+namespace strata {
+
+using detail::cached_block;
+using detail::class_pool;
+using detail::magazine;
+using detail::slab;
+using detail::slab_state;
+
+namespace {
+
+// How many blocks a magazine holds.
+constexpr std::size_t capacity_for(std::size_t block_bytes) noexcept {
+    return std::clamp<std::size_t>(3072 / block_bytes, 1, 64);
+}
+
+constexpr std::size_t first_draw = 4; // a thread that needs few blocks takes few
+
+// Slabs up to this size stay with their class pool when they are empty.
+constexpr std::size_t small_slab_bytes = 1024;
+
+} // namespace
+
+synchronized_segregated_pool_resource::synchronized_segregated_pool_resource(
+    segregated_pool_options const& options, std::pmr::memory_resource* upstream)
+    : segregated_base{options, upstream, detail::slab_source::users::many} {
+    enter();
+}
+
+synchronized_segregated_pool_resource::~synchronized_segregated_pool_resource() {
+    for_each_shard([this](shard& s) { forget(s); });
+    leave();
+    release();
+}
+
+// --- shards ---
+
+template <class Function>
+void synchronized_segregated_pool_resource::for_each_shard(Function const& f) const {
+    for (shard* s = shards_.load(std::memory_order_acquire); s != nullptr; s = s->next)
+        f(*s);
+}
+
+// Returns: one that is in the list, and that no thread has; null where there is none.
+synchronized_segregated_pool_resource::shard*
+synchronized_segregated_pool_resource::free_shard() noexcept {
+    for (shard* s = shards_.load(std::memory_order_acquire); s != nullptr; s = s->next)
+        if (s->is_free.load(std::memory_order_relaxed) &&
+            s->is_free.exchange(false, std::memory_order_acquire))
+            return s;
+    return nullptr;
+}
+
+// Returns: a new one, in no list.
+synchronized_segregated_pool_resource::shard* synchronized_segregated_pool_resource::make_shard() {
+    std::size_t blocks = 0;
+    for (std::size_t const block_bytes : classes_.block_sizes())
+        blocks += capacity_for(block_bytes);
+    std::size_t const bytes =
+        detail::align_up(sizeof(shard) + blocks * sizeof(cached_block), alignof(shard));
+    std::lock_guard const lock{source_mutex_};
+    auto* const s = ::new (do_upstream_resource()->allocate(bytes, alignof(shard))) shard;
+    s->bytes = bytes;
+    s->table = source_.table();
+    auto* at = reinterpret_cast<cached_block*>(s + 1);
+    std::uninitialized_value_construct_n(at, blocks);
+    for (std::size_t c = 0; c < classes_.count(); ++c) {
+        std::size_t const capacity = capacity_for(classes_.block_bytes(c));
+        s->magazines[c] = {at, at, at + capacity};
+        s->pools[c].of = s;
+        at += capacity;
+    }
+    return s;
+}
+
+void synchronized_segregated_pool_resource::destroy(shard& gone) noexcept {
+    std::size_t const bytes = gone.bytes;
+    gone.~shard();
+    std::lock_guard const lock{source_mutex_};
+    detail::return_upstream(do_upstream_resource(), &gone, bytes, alignof(shard));
+}
+
+// Requires: no other call; it is in the list, and its slabs are nobody's.
+void synchronized_segregated_pool_resource::give_back(shard& gone) noexcept {
+    forget(gone);
+    if (shards_ == &gone)
+        shards_ = gone.next;
+    else
+        for_each_shard([&](shard& s) {
+            if (s.next == &gone)
+                s.next = gone.next;
+        });
+    destroy(gone);
+}
+
+void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cache) noexcept {
+    auto& mine = static_cast<shard&>(cache);
+    flush_all(mine);
+    mine.is_free.store(true, std::memory_order_release);
+}
+
+void synchronized_segregated_pool_resource::lock_all() noexcept {
+    source_mutex_.lock();
+    for_each_shard([](shard& s) { s.mutex.lock(); });
+}
+void synchronized_segregated_pool_resource::unlock_all() noexcept {
+    for_each_shard([](shard& s) { s.mutex.unlock(); });
+    source_mutex_.unlock();
+}
+
+// --- allocate ---
+
+// The magazine is empty, or the thread has none; large blocks, and aligned ones.
+void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
+                                                           std::size_t alignment) {
+    std::size_t const c = class_of(bytes, alignment);
+    if (c == classes_.count() || !detail::is_power_of_two(alignment)) {
+        std::lock_guard const lock{source_mutex_};
+        return served_.allocate(bytes, alignment);
+    }
+    if (auto* const mine = static_cast<shard*>(known()))
+        return pop(*mine, bytes, c);
+    if (shard* const unused = free_shard(); unused != nullptr) {
+        struct loan {
+            shard* lent;
+            ~loan() {
+                if (lent != nullptr)
+                    lent->is_free.store(true, std::memory_order_release);
+            }
+        } borrowed{unused};
+        void* const p = pop(*unused, bytes, c);
+        if (join(*unused)) // not where the thread's local objects are gone
+            borrowed.lent = nullptr;
+        return p;
+    }
+    shard* const fresh = make_shard();
+    void* p = nullptr;
+    try {
+        p = pop(*fresh, bytes, c);
+    } catch (...) {
+        destroy(*fresh);
+        throw;
+    }
+    fresh->is_free = !join(*fresh);
+    std::lock_guard const lock{source_mutex_};
+    fresh->next = shards_.load(std::memory_order_relaxed);
+    shards_.store(fresh, std::memory_order_release);
+    return p;
+}
+
+void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes, std::size_t c) {
+    if (mine.magazines[c].is_empty())
+        refill(mine, c);
+    add(mine.bytes_taken, bytes);
+    return mine.magazines[c].pop();
+}
+
+void synchronized_segregated_pool_resource::refill(shard& mine, std::size_t c) {
+    magazine& m = mine.magazines[c];
+    m.drawn = std::clamp(2 * m.drawn, std::min(first_draw, m.capacity()),
+                         std::max<std::size_t>(1, m.capacity() / 2));
+    while (!draw(mine, c, m, m.drawn)) {
+        try {
+            take_slab(mine, c);
+        } catch (std::bad_alloc const&) {
+            if (draw_from_others(mine, c))
+                return;
+            flush_all(mine); // one of its slabs may be empty then
+            take_slab(mine, c);
+        }
+    }
+}
+
+// Fills an empty magazine with up to `most` blocks of `from`'s slabs, the lowest on top.
+// Returns: whether there was one.
+bool synchronized_segregated_pool_resource::draw(shard& from, std::size_t c, magazine& into,
+                                                 std::size_t most) noexcept {
+    class_pool& pool = from.pools[c];
+    cached_block* at = into.begin + most;
+    {
+        std::lock_guard const lock{from.mutex};
+        while (at != into.begin) {
+            std::byte* const p = pool.current->pop();
+            if (p != nullptr)
+                *--at = {p, pool.current->marks + pool.current->index_of(p)};
+            else if (!pool.advance())
+                break;
+        }
+    }
+    into.top = std::move(at, into.begin + most, into.begin);
+    return !into.is_empty();
+}
+
+// Upstream has no memory left, but other threads' slabs may have a block.
+bool synchronized_segregated_pool_resource::draw_from_others(shard& mine, std::size_t c) noexcept {
+    bool found = false;
+    for_each_shard([&](shard& other) {
+        found = found || (&other != &mine && draw(other, c, mine.magazines[c], 1));
+    });
+    return found;
+}
+
+void synchronized_segregated_pool_resource::take_slab(shard& mine, std::size_t c) {
+    class_pool& pool = mine.pools[c];
+    std::size_t const block_bytes = classes_.block_bytes(c);
+    std::lock_guard const lock{source_mutex_};
+    std::size_t last_bytes = 0;
+    {
+        std::lock_guard const own_lock{mine.mutex};
+        last_bytes = pool.current->bytes;
+    }
+    slab* const fresh = source_.take(block_bytes + 1, last_bytes); // a byte for the mark
+    mine.table = source_.table();
+    std::lock_guard const own_lock{mine.mutex};
+    fresh->assign(pool, c, block_bytes, slab::marks_kept::behind_blocks);
+    pool.install(fresh);
+    ++mine.slabs;
+}
+
+// --- deallocate ---
+
+// Returns: the slab that p lies in, or null.
+slab* synchronized_segregated_pool_resource::find(shard const* mine, void const* p) const noexcept {
+    if (mine != nullptr)
+        if (slab* const s = mine->table.guess(p); s->contains(p))
+            return s;
+    std::lock_guard const lock{source_mutex_};
+    return source_.find(p);
+}
+
+std::optional<misuse_kind>
+synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t bytes,
+                                                         std::size_t alignment) {
+    std::size_t const c = class_of(bytes, alignment);
+    auto* const mine = static_cast<shard*>(known());
+    slab* const s = find(mine, p);
+    std::uint8_t* const mark = s != nullptr ? detail::live_mark(*s, c, p) : nullptr;
+    if (mark == nullptr) {
+        std::lock_guard const lock{source_mutex_};
+        return s != nullptr ? segregated_base::do_diagnose(p, bytes, alignment)
+                            : served_.deallocate(p, bytes, alignment);
+    }
+    if (mine == nullptr) { // to free takes no memory: without a shard, the slab has it back at once
+        returned_without_shard_.fetch_add(bytes, std::memory_order_relaxed);
+        detail::set_mark(mark, false);
+        cached_block const alone{detail::as_bytes(p), mark};
+        put(flush(nullptr, {&alone, 1}));
+        return std::nullopt;
+    }
+    magazine& m = mine->magazines[c];
+    if (m.is_full())
+        flush_oldest(*mine, c, (m.capacity() + 1) / 2);
+    add(mine->bytes_returned, bytes);
+    m.push(p, mark);
+    return std::nullopt;
+}
+
+void synchronized_segregated_pool_resource::deallocate_slow(void* p, std::size_t bytes,
+                                                            std::size_t alignment) {
+    if (p == nullptr)
+        return;
+    if (auto const wrong = do_try_deallocate(p, bytes, alignment))
+        report(*wrong, p, bytes, alignment);
+}
+
+// Gives the oldest blocks of a magazine back to their slabs.
+void synchronized_segregated_pool_resource::flush_oldest(shard& mine, std::size_t c,
+                                                         std::size_t blocks) noexcept {
+    magazine& m = mine.magazines[c];
+    slab* const empty = flush(&mine, {m.begin, blocks});
+    m.top = std::move(m.begin + blocks, m.top, m.begin);
+    put(empty);
+}
+
+// Gives blocks back to their slabs. Returns: a list of slabs that are empty now.
+slab* synchronized_segregated_pool_resource::flush(
+    shard const* mine, std::span<detail::cached_block const> blocks) noexcept {
+    slab* empty = nullptr;
+    std::unique_lock<std::mutex> lock; // of one shard at a time
+    for (cached_block const& returned : blocks) {
+        slab* s = mine != nullptr ? mine->table.guess(returned.block) : slab::none();
+        if (!s->contains(returned.block)) {
+            if (lock)
+                lock.unlock();
+            s = find(mine, returned.block);
+        }
+        shard& owner = *static_cast<shard_pool*>(s->owner)->of;
+        if (!lock || lock.mutex() != &owner.mutex) {
+            if (lock)
+                lock.unlock();
+            lock = std::unique_lock{owner.mutex};
+        }
+        // It is not taken where two frees met, and the other's came first.
+        if (s->push(returned.block) && s->count == 0 && s->owner->returned_last(s)) {
+            --owner.slabs;
+            s->next = std::exchange(empty, s);
+        }
+    }
+    return empty;
+}
+
+// All of a shard's magazines, and its empty slabs.
+void synchronized_segregated_pool_resource::flush_all(shard& mine) noexcept {
+    for (std::size_t c = 0; c < classes_.count(); ++c)
+        if (std::size_t const cached = mine.magazines[c].size(); cached != 0)
+            flush_oldest(mine, c, cached);
+    slab* empty = nullptr;
+    {
+        std::lock_guard const lock{mine.mutex};
+        for (class_pool& pool : mine.pools)
+            if (pool.current->count == 0 && pool.current != slab::none()) {
+                slab* const s = std::exchange(pool.current, slab::none());
+                --mine.slabs;
+                s->next = std::exchange(empty, s);
+            }
+    }
+    put(empty);
+}
+
+// Slabs that are in no class pool any more.
+void synchronized_segregated_pool_resource::put(slab* list) noexcept {
+    if (list == nullptr)
+        return;
+    std::lock_guard const lock{source_mutex_};
+    while (list != nullptr)
+        source_.put(std::exchange(list, list->next));
+}
+
+// --- the rest of the interface ---
+
+bool synchronized_segregated_pool_resource::do_try_resize(void* p, std::size_t old_bytes,
+                                                          std::size_t new_bytes,
+                                                          std::size_t alignment) {
+    slab const* const s = find(static_cast<shard*>(known()), p);
+    if (s == nullptr)
+        return old_bytes == new_bytes;
+    if (class_of(new_bytes, alignment) != s->size_class)
+        return false;
+    returned_without_shard_.fetch_add(old_bytes - new_bytes, std::memory_order_relaxed);
+    return true;
+}
+
+std::optional<misuse_kind>
+synchronized_segregated_pool_resource::do_diagnose(void const* p, std::size_t bytes,
+                                                   std::size_t alignment) const {
+    std::lock_guard const lock{source_mutex_};
+    return segregated_base::do_diagnose(p, bytes, alignment);
+}
+
+bool synchronized_segregated_pool_resource::do_owns(void const* p) const {
+    std::lock_guard const lock{source_mutex_};
+    return segregated_base::do_owns(p);
+}
+
+void synchronized_segregated_pool_resource::do_release() {
+    while (shards_ != nullptr)
+        give_back(*shards_);
+    returned_without_shard_ = 0;
+    source_.release();
+    served_.release();
+}
+
+std::size_t synchronized_segregated_pool_resource::do_trim() {
+    std::size_t const before = held_bytes();
+    for_each_shard([this](shard& s) { flush_all(s); });
+    source_.trim();
+    for (shard* s = shards_; s != nullptr;) {
+        shard* const next = s->next;
+        s->table = source_.table();
+        if (s->slabs == 0) {
+            returned_without_shard_ += s->bytes_returned - s->bytes_taken;
+            give_back(*s);
+        }
+        s = next;
+    }
+    return before - held_bytes() + served_.trim();
+}
+
+std::size_t synchronized_segregated_pool_resource::held_bytes() const noexcept {
+    std::size_t bytes = source_.held_bytes();
+    for_each_shard([&](shard& s) { bytes += s.bytes; });
+    return bytes;
+}
+
+bool synchronized_segregated_pool_resource::is_live(slab const& s, void const* p) const noexcept {
+    return detail::live_mark(s, s.size_class, p) != nullptr;
+}
+
+std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const noexcept {
+    return static_cast<std::size_t>(std::count_if(
+        s.marks, s.marks + s.blocks, [](std::uint8_t& mark) { return detail::is_marked(&mark); }));
+}
+
+statistics synchronized_segregated_pool_resource::do_stats() const {
+    source_mutex_.lock();
+    for_each_shard([](shard& s) { s.mutex.lock(); });
+    statistics s = segregated_base::do_stats();
+    std::size_t requested = 0 - returned_without_shard_.load(std::memory_order_relaxed);
+    for_each_shard([&](shard& one) {
+        requested += std::atomic_ref{one.bytes_taken}.load(std::memory_order_relaxed) -
+                     std::atomic_ref{one.bytes_returned}.load(std::memory_order_relaxed);
+        s.footprint_bytes += one.bytes;
+        s.overhead_bytes += one.bytes;
+    });
+    s.requested_bytes += std::min(requested, s.live_bytes - served_.bytes());
+    for_each_shard([](shard& one) { one.mutex.unlock(); });
+    source_mutex_.unlock();
+    return s;
+}
+
+void synchronized_segregated_pool_resource::do_visit_blocks(block_visitor f) const {
+    source_mutex_.lock();
+    for_each_shard([](shard& s) { s.mutex.lock(); });
+    segregated_base::do_visit_blocks(f);
+    for_each_shard([](shard& s) { s.mutex.unlock(); });
+    source_mutex_.unlock();
+}
+
+// --- invariants ---
+
+bool synchronized_segregated_pool_resource::do_check_invariants() const {
+    auto const violated = [](char const* what, void const* where) {
+        std::fprintf(stderr, "strata: synchronized_segregated_pool_resource: %s at %p\n", what,
+                     where);
+        return false;
+    };
+    if (!source_.check_invariants() || !served_.check_invariants())
+        return false;
+    bool sound = true;
+    std::size_t cached = 0;
+    for_each_shard([&](shard& one) {
+        for (std::size_t c = 0; sound && c < classes_.count(); ++c) {
+            magazine const& m = one.magazines[c];
+            cached += m.size();
+            for (cached_block const* b = m.begin; sound && b != m.top; ++b) {
+                slab const* const s = source_.find(b->block);
+                sound = s != nullptr && s->size_class == c && s->is_live(b->block) &&
+                        b->mark == s->marks + s->index_of(b->block) && *b->mark == 0;
+            }
+            if (!sound)
+                violated("a magazine has what is no free block of its class", &m);
+            slab const* const current = one.pools[c].current;
+            if (current != slab::none() &&
+                (current->state != slab_state::serving || current->owner != &one.pools[c]))
+                sound = violated("a slab should not be current", current);
+        }
+    });
+    source_.for_each([&](slab const& s) {
+        if (!sound || s.state == slab_state::empty)
+            return;
+        std::size_t vacant = 0;
+        for (std::size_t i = 0; i < s.words(); ++i)
+            vacant += static_cast<std::size_t>(std::popcount(s.bits()[i]));
+        for (std::size_t i = 0; i < s.blocks; ++i)
+            if (s.marks[i] != 0 && !s.is_live(s.begin + i * s.block_bytes))
+                sound = violated("a block is live, and vacant in its slab", s.begin);
+        std::size_t const live = live_in(s);
+        if (vacant != s.blocks - s.live() || live > s.live())
+            sound = violated("live blocks and bits do not add up in the slab", s.begin);
+        cached -= s.live() - live;
+    });
+    if (sound && cached != 0)
+        return violated("a block is in no magazine, or in two", this);
+    return sound;
+}
+
+} // namespace strata

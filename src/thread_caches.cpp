@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <strata/detail/thread_caches.hpp>
+
+#include <algorithm>
+#include <mutex>
+#include <thread>
+
+#include <pthread.h>
+
+namespace strata::detail {
+
+constinit thread_local thread_slots slots_of_thread{};
+
+struct thread_registry {
+    std::mutex list_mutex; // of the next four
+    thread_cached* newest = nullptr;
+    std::uint64_t last_generation = 0;
+    std::array<std::uint32_t, thread_slots{}.size()> instances_of_slot{};
+    bool follows_forks = false;
+    std::mutex threads_mutex; // of all threads' lists, and taking_back_
+
+    void lock_all() noexcept {
+        list_mutex.lock();
+        for (thread_cached* i = newest; i != nullptr; i = i->next_)
+            i->lock_all();
+        threads_mutex.lock();
+    }
+    void unlock_all() noexcept {
+        threads_mutex.unlock();
+        for (thread_cached* i = newest; i != nullptr; i = i->next_)
+            i->unlock_all();
+        list_mutex.unlock();
+    }
+    void thread_ends(thread_cache*& caches) noexcept;
+};
+
+namespace {
+
+// Constant-initialised and never destroyed: threads may end after main has.
+union immortal {
+    constexpr immortal() noexcept : registry{} {}
+    ~immortal() {}
+    thread_registry registry;
+};
+constinit immortal the;
+
+struct caches_of_thread {
+    thread_cache* first = nullptr;
+    ~caches_of_thread();
+};
+constinit thread_local caches_of_thread own_caches;
+constinit thread_local bool has_ended = false; // own_caches is gone
+
+caches_of_thread::~caches_of_thread() {
+    has_ended = true;
+    slots_of_thread.fill({});
+    the.registry.thread_ends(first);
+}
+
+void link(thread_cache& cache, thread_cache*& list) noexcept {
+    cache.list_of_thread = &list;
+    cache.previous_of_thread = nullptr;
+    cache.next_of_thread = list;
+    if (list != nullptr)
+        list->previous_of_thread = &cache;
+    list = &cache;
+}
+
+void unlink(thread_cache& cache) noexcept {
+    thread_cache* const before = cache.previous_of_thread;
+    thread_cache* const after = cache.next_of_thread;
+    (before != nullptr ? before->next_of_thread : *cache.list_of_thread) = after;
+    if (after != nullptr)
+        after->previous_of_thread = before;
+    cache.list_of_thread = nullptr;
+}
+
+} // namespace
+
+// Instances are called without a lock, since they lock; they wait in leave() until that is done.
+void thread_registry::thread_ends(thread_cache*& caches) noexcept {
+    std::unique_lock lock{threads_mutex};
+    while (caches != nullptr) {
+        thread_cache& cache = *caches;
+        thread_cached& instance = *cache.instance;
+        unlink(cache);
+        ++instance.taking_back_;
+        lock.unlock();
+        instance.take_back(cache);
+        lock.lock();
+        --instance.taking_back_;
+    }
+}
+
+void thread_cached::enter() {
+    thread_registry& all = the.registry;
+    std::lock_guard const lock{all.list_mutex};
+    if (!all.follows_forks) {
+        all.follows_forks = true;
+        ::pthread_atfork([] { the.registry.lock_all(); }, [] { the.registry.unlock_all(); },
+                         [] { the.registry.unlock_all(); });
+    }
+    generation_ = ++all.last_generation;
+    auto& users = all.instances_of_slot;
+    slot_ = static_cast<std::size_t>(std::min_element(users.begin(), users.end()) - users.begin());
+    ++users[slot_];
+    next_ = all.newest;
+    if (next_ != nullptr)
+        next_->previous_ = this;
+    all.newest = this;
+}
+
+void thread_cached::leave() noexcept {
+    thread_registry& all = the.registry;
+    for (std::unique_lock lock{all.threads_mutex}; taking_back_ != 0;) {
+        lock.unlock();
+        std::this_thread::yield();
+        lock.lock();
+    }
+    std::lock_guard const lock{all.list_mutex};
+    --all.instances_of_slot[slot_];
+    (previous_ != nullptr ? previous_->next_ : all.newest) = next_;
+    if (next_ != nullptr)
+        next_->previous_ = previous_;
+}
+
+// All threads look their caches up anew: slots still lead to this one.
+void thread_cached::forget(thread_cache& cache) noexcept {
+    thread_registry& all = the.registry;
+    {
+        std::lock_guard const lock{all.list_mutex};
+        generation_ = ++all.last_generation;
+    }
+    std::lock_guard const lock{all.threads_mutex};
+    if (cache.list_of_thread != nullptr)
+        unlink(cache);
+}
+
+thread_cache* thread_cached::known() const noexcept {
+    if (thread_cache* const found = mine(); found != nullptr || has_ended)
+        return found;
+    std::lock_guard const lock{the.registry.threads_mutex};
+    thread_cache* found = own_caches.first;
+    while (found != nullptr && found->instance != this)
+        found = found->next_of_thread;
+    if (found != nullptr)
+        slots_of_thread[slot_] = {generation_, found};
+    return found;
+}
+
+bool thread_cached::join(thread_cache& cache) noexcept {
+    if (has_ended)
+        return false;
+    cache.instance = this;
+    std::lock_guard const lock{the.registry.threads_mutex};
+    link(cache, own_caches.first); // the thread's first use of it registers its destructor
+    slots_of_thread[slot_] = {generation_, &cache};
+    return true;
+}
+
+} // namespace strata::detail
