@@ -14,9 +14,10 @@ std::size_t or_default(std::size_t value, std::size_t fallback) noexcept {
     return value != 0 ? value : fallback;
 }
 
-std::size_t largest_of(segregated_pool_options const& options) {
+std::size_t largest_of(segregated_pool_options const& options, slab_source::users users) {
     if (options.largest_block_bytes != 0 || options.block_sizes.empty())
-        return or_default(options.largest_block_bytes, 512);
+        return or_default(options.largest_block_bytes,
+                          users == slab_source::users::many ? 2048 : 512);
     return *std::max_element(options.block_sizes.begin(), options.block_sizes.end());
 }
 
@@ -35,8 +36,8 @@ slab_source::geometry geometry_of(segregated_pool_options const& options,
 }
 
 // The usual ones are made once: pools are made for a moment, too, and a copy takes a tenth of the time.
-size_classes classes_for(segregated_pool_options const& options) {
-    std::size_t const largest = largest_of(options);
+size_classes classes_for(segregated_pool_options const& options, slab_source::users users) {
+    std::size_t const largest = largest_of(options, users);
     if (!options.block_sizes.empty() || largest != 512)
         return {options.block_sizes, largest};
     static size_classes const usual{{}, 512};
@@ -47,7 +48,7 @@ size_classes classes_for(segregated_pool_options const& options) {
 
 segregated_base::segregated_base(segregated_pool_options const& options,
                                  std::pmr::memory_resource* upstream, slab_source::users users)
-    : classes_{classes_for(options)},
+    : classes_{classes_for(options, users)},
       served_{upstream},
       source_{geometry_of(options, classes_.largest()), served_.upstream(), users},
       pass_through_{options.pass_through || std::getenv("STRATA_FORCE_UPSTREAM") != nullptr} {

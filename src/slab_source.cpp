@@ -20,7 +20,7 @@ constinit slab slab_table::erased{};
 // Calls f(home, slab*) for each unit that the chunk's slabs lie in.
 template <class Visitor>
 void slab_table::for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor const& f) const {
-    unsigned const unit_log2 = c.slab_bytes >> large_log2_ != 0 ? large_unit_log2 : small_log2;
+    unsigned const unit_log2 = c.slab_bytes >> large_log2_ != 0 ? large_unit_log2 : small_log2_;
     for (std::size_t i = 0; i < c.slabs; ++i) {
         slab* const s = c.at(i);
         std::size_t const offset = i * c.slab_bytes;
@@ -31,17 +31,15 @@ void slab_table::for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor
     }
 }
 
-slab* slab_table::find_from(std::size_t i, void const* p) const noexcept {
-    while (!entry(i)->contains(p) && entry(i) != vacant())
-        i = (i + 1) & mask_;
-    return entry(i) != vacant() ? entry(i) : nullptr;
-}
-
-slab* slab_table::find(void const* p) const noexcept {
-    slab* const found = find_from(home(address_of(p), unit_log2_), p);
-    return found != nullptr || unit_log2_ == small_log2
-               ? found
-               : find_from(home(address_of(p), small_log2), p);
+slab* slab_table::view::find(void const* p) const noexcept {
+    for (std::uintptr_t unit = unit_mask;; unit = small_unit_mask) {
+        std::size_t i = (address_of(p) & unit) * golden >> home_shift;
+        for (slab* s = at(i); s != vacant(); s = at(i = (i + 1) & mask))
+            if (s->contains(p))
+                return s;
+        if (unit == small_unit_mask)
+            return nullptr;
+    }
 }
 
 void slab_table::reserve(chunk const& added, chunk const* list,
@@ -51,7 +49,7 @@ void slab_table::reserve(chunk const& added, chunk const* list,
         for_each_unit(c, large_unit_log2, [&](std::size_t, slab*) { ++units; });
         return units;
     };
-    if (2 * (used_ + units_of(added, unit_log2_)) <= mask_)
+    if (2 * (used_ + units_of(added, unit_log2_)) <= now_.mask)
         return;
     auto const all_units = [&](unsigned large_unit_log2) {
         std::size_t units = units_of(added, large_unit_log2);
@@ -59,21 +57,21 @@ void slab_table::reserve(chunk const& added, chunk const* list,
             units += units_of(*c, large_unit_log2);
         return units;
     };
-    bool const is_large = unit_log2_ == large_log2_ || all_units(small_log2) > most_small_units;
-    unsigned const unit_log2 = is_large ? large_log2_ : small_log2;
+    bool const is_large = unit_log2_ == large_log2_ || all_units(small_log2_) > most_small_units;
+    unsigned const unit_log2 = is_large ? large_log2_ : small_log2_;
     // Sparse, so that the first guess is right nearly always.
-    std::size_t const sparse = is_large ? 8 : 4;
+    std::size_t const sparse = is_large && !keeps_old_ ? 8 : 4;
     std::size_t const wanted =
         std::max<std::size_t>(16, std::bit_ceil(sparse * all_units(unit_log2)));
     std::size_t const kept = keeps_old_ ? sizeof(old_table) : 0;
     std::size_t const wanted_bytes = wanted * sizeof(slab*) + kept;
     auto* const grown = static_cast<slab**>(upstream->allocate(wanted_bytes, alignof(slab*)));
     std::uninitialized_fill_n(grown, wanted, vacant());
-    old_table const old{mask_ != 0 ? now_.entries : nullptr, (mask_ + 1) * sizeof(slab*) + kept};
+    old_table const old{now_.mask != 0 ? now_.entries : nullptr,
+                        (now_.mask + 1) * sizeof(slab*) + kept};
     now_ = {grown, static_cast<unsigned>(std::countl_zero(wanted - 1)),
-            ~std::uintptr_t{0} << unit_log2};
+            ~std::uintptr_t{0} << unit_log2, wanted - 1, now_.small_unit_mask};
     bytes_ += wanted_bytes;
-    mask_ = wanted - 1;
     used_ = 0;
     unit_log2_ = unit_log2;
     for (chunk const* c = list; c != nullptr; c = c->next)
@@ -87,7 +85,7 @@ void slab_table::reserve(chunk const& added, chunk const* list,
 void slab_table::insert(chunk const& c) noexcept {
     for_each_unit(c, unit_log2_, [&](std::size_t i, slab* s) {
         while (entry(i) != vacant() && entry(i) != &erased)
-            i = (i + 1) & mask_;
+            i = (i + 1) & now_.mask;
         used_ += entry(i) == vacant() ? 1u : 0u;
         std::atomic_ref{entry(i)}.store(s, std::memory_order_release);
     });
@@ -96,7 +94,7 @@ void slab_table::insert(chunk const& c) noexcept {
 // Searches for others pass on.
 void slab_table::erase(chunk const& c) noexcept {
     for_each_unit(c, unit_log2_, [&](std::size_t i, slab const* s) {
-        for (; entry(i) != vacant(); i = (i + 1) & mask_)
+        for (; entry(i) != vacant(); i = (i + 1) & now_.mask)
             if (entry(i) == s)
                 entry(i) = &erased;
     });
@@ -110,10 +108,10 @@ void slab_table::give_back(old_table table, std::pmr::memory_resource* upstream)
 // Upstream may call back: what it gets is no longer known here.
 void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
     std::size_t const kept = keeps_old_ ? sizeof(old_table) : 0;
-    old_table gone{mask_ != 0 ? now_.entries : nullptr, (mask_ + 1) * sizeof(slab*) + kept};
+    old_table gone{now_.mask != 0 ? now_.entries : nullptr, (now_.mask + 1) * sizeof(slab*) + kept};
     now_ = of_none();
-    mask_ = used_ = 0;
-    unit_log2_ = small_log2;
+    now_.mask = used_ = 0;
+    unit_log2_ = small_log2_;
     while (gone.entries != nullptr) {
         old_table older{};
         if (keeps_old_)
@@ -129,7 +127,7 @@ void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
 std::size_t slab_source::slab_bytes_for(std::size_t block_bytes,
                                         std::size_t last_bytes) const noexcept {
     return std::clamp(std::bit_ceil(std::max(2 * block_bytes, 16 * std::bit_floor(last_bytes))),
-                      smallest_slab_bytes, geometry_.slab_bytes);
+                      smallest_slab_bytes_, geometry_.slab_bytes);
 }
 
 // Returns: the largest empty slab that holds a block of these bytes, or null. In large slabs blocks

@@ -26,10 +26,8 @@ constexpr std::size_t capacity_for(std::size_t block_bytes) noexcept {
     return std::clamp<std::size_t>(3072 / block_bytes, 1, 64);
 }
 
-constexpr std::size_t first_draw = 4; // a thread that needs few blocks takes few
-
-// Slabs up to this size stay with their class pool when they are empty.
-constexpr std::size_t small_slab_bytes = 1024;
+// A thread that has been to no slab while so many were taken is idle: its slabs serve others.
+constexpr std::size_t slabs_until_idle = 64;
 
 } // namespace
 
@@ -53,43 +51,71 @@ void synchronized_segregated_pool_resource::for_each_shard(Function const& f) co
         f(*s);
 }
 
-// Returns: one that is in the list, and that no thread has; null where there is none.
-synchronized_segregated_pool_resource::shard*
-synchronized_segregated_pool_resource::free_shard() noexcept {
+// Returns: one that no thread has, from the list, or new.
+synchronized_segregated_pool_resource::shard&
+synchronized_segregated_pool_resource::unused_shard() {
     for (shard* s = shards_.load(std::memory_order_acquire); s != nullptr; s = s->next)
         if (s->is_free.load(std::memory_order_relaxed) &&
             s->is_free.exchange(false, std::memory_order_acquire))
-            return s;
-    return nullptr;
+            return *s;
+    std::lock_guard const lock{source_mutex_};
+    auto* const s = ::new (do_upstream_resource()->allocate(sizeof(shard), alignof(shard))) shard;
+    s->table = source_.table();
+    for (shard_pool& pool : s->pools)
+        pool.of = s;
+    return *s;
 }
 
-// Returns: a new one, in no list.
-synchronized_segregated_pool_resource::shard* synchronized_segregated_pool_resource::make_shard() {
-    std::size_t blocks = 0;
-    for (std::size_t const block_bytes : classes_.block_sizes())
-        blocks += capacity_for(block_bytes);
-    std::size_t const bytes =
-        detail::align_up(sizeof(shard) + blocks * sizeof(cached_block), alignof(shard));
-    std::lock_guard const lock{source_mutex_};
-    auto* const s = ::new (do_upstream_resource()->allocate(bytes, alignof(shard))) shard;
-    s->bytes = bytes;
-    s->table = source_.table();
-    auto* at = reinterpret_cast<cached_block*>(s + 1);
-    std::uninitialized_value_construct_n(at, blocks);
-    for (std::size_t c = 0; c < classes_.count(); ++c) {
-        std::size_t const capacity = capacity_for(classes_.block_bytes(c));
-        s->magazines[c] = {at, at, at + capacity};
-        s->pools[c].of = s;
-        at += capacity;
+// The shard is the thread's now, or, where the thread's local objects are gone, free again.
+// Returns: whether it is the thread's.
+bool synchronized_segregated_pool_resource::join_with(shard& mine) noexcept {
+    if (!std::exchange(mine.is_listed, true)) {
+        std::lock_guard const lock{source_mutex_};
+        mine.next = shards_.load(std::memory_order_relaxed);
+        shards_.store(&mine, std::memory_order_release);
     }
-    return s;
+    bool const joined = join(mine);
+    if (!joined)
+        mine.is_free.store(true, std::memory_order_release);
+    return joined;
+}
+
+// Returns: a shard that is the thread's now; null where it can have none, or upstream has no memory.
+synchronized_segregated_pool_resource::shard*
+synchronized_segregated_pool_resource::joined() noexcept {
+    try {
+        shard& mine = unused_shard();
+        return join_with(mine) ? &mine : nullptr;
+    } catch (...) {
+        return nullptr;
+    }
 }
 
 void synchronized_segregated_pool_resource::destroy(shard& gone) noexcept {
-    std::size_t const bytes = gone.bytes;
-    gone.~shard();
     std::lock_guard const lock{source_mutex_};
-    detail::return_upstream(do_upstream_resource(), &gone, bytes, alignof(shard));
+    for (magazine& m : gone.magazines)
+        if (m.is_large())
+            detail::return_upstream(do_upstream_resource(), m.begin,
+                                    m.capacity() * sizeof(cached_block), alignof(cached_block));
+    gone.~shard();
+    detail::return_upstream(do_upstream_resource(), &gone, sizeof(shard), alignof(shard));
+}
+
+// A magazine that is used again and again gets its whole size, if upstream has as much.
+void synchronized_segregated_pool_resource::enlarge(shard& mine, std::size_t c) noexcept {
+    magazine& m = mine.magazines[c];
+    std::size_t const blocks = capacity_for(classes_.block_bytes(c));
+    if (m.is_large() || blocks == 1)
+        return;
+    std::lock_guard const lock{source_mutex_};
+    try {
+        std::size_t const bytes = blocks * sizeof(cached_block);
+        m.move_to(static_cast<cached_block*>(
+                      do_upstream_resource()->allocate(bytes, alignof(cached_block))),
+                  blocks);
+        mine.magazine_bytes += bytes;
+    } catch (...) { // so it goes on as it is
+    }
 }
 
 // Requires: no other call; it is in the list, and its slabs are nobody's.
@@ -132,32 +158,18 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
     }
     if (auto* const mine = static_cast<shard*>(known()))
         return pop(*mine, bytes, c);
-    if (shard* const unused = free_shard(); unused != nullptr) {
-        struct loan {
-            shard* lent;
-            ~loan() {
-                if (lent != nullptr)
-                    lent->is_free.store(true, std::memory_order_release);
-            }
-        } borrowed{unused};
-        void* const p = pop(*unused, bytes, c);
-        if (join(*unused)) // not where the thread's local objects are gone
-            borrowed.lent = nullptr;
-        return p;
-    }
-    shard* const fresh = make_shard();
-    void* p = nullptr;
+    shard& mine = unused_shard();
     try {
-        p = pop(*fresh, bytes, c);
-    } catch (...) {
-        destroy(*fresh);
+        void* const p = pop(mine, bytes, c);
+        join_with(mine);
+        return p;
+    } catch (...) { // nothing has changed
+        if (mine.is_listed)
+            mine.is_free.store(true, std::memory_order_release);
+        else
+            destroy(mine);
         throw;
     }
-    fresh->is_free = !join(*fresh);
-    std::lock_guard const lock{source_mutex_};
-    fresh->next = shards_.load(std::memory_order_relaxed);
-    shards_.store(fresh, std::memory_order_release);
-    return p;
 }
 
 void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes, std::size_t c) {
@@ -169,18 +181,21 @@ void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes,
 
 void synchronized_segregated_pool_resource::refill(shard& mine, std::size_t c) {
     magazine& m = mine.magazines[c];
-    m.drawn = std::clamp(2 * m.drawn, std::min(first_draw, m.capacity()),
-                         std::max<std::size_t>(1, m.capacity() / 2));
-    while (!draw(mine, c, m, m.drawn)) {
+    bool const is_first = m.drawn == 0;
+    m.drawn = std::clamp<std::size_t>(2 * m.drawn, 1, (m.capacity() + 1) / 2);
+    mine.last_seen.store(slabs_taken_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    while (!draw(mine, c, m, m.drawn) && !draw_from_others(mine, c, slabs_until_idle)) {
         try {
             take_slab(mine, c);
         } catch (std::bad_alloc const&) {
-            if (draw_from_others(mine, c))
-                return;
+            if (draw_from_others(mine, c, 0))
+                break;
             flush_all(mine); // one of its slabs may be empty then
             take_slab(mine, c);
         }
     }
+    if (!is_first)
+        enlarge(mine, c);
 }
 
 // Fills an empty magazine with up to `most` blocks of `from`'s slabs, the lowest on top.
@@ -192,24 +207,30 @@ bool synchronized_segregated_pool_resource::draw(shard& from, std::size_t c, mag
     {
         std::lock_guard const lock{from.mutex};
         while (at != into.begin) {
-            std::byte* const p = pool.current->pop();
-            if (p != nullptr)
-                *--at = {p, pool.current->marks + pool.current->index_of(p)};
-            else if (!pool.advance())
-                break;
+            slab* const s = pool.current;
+            auto const left = static_cast<std::size_t>(at - into.begin);
+            if (s == slab::none() || s->pop_many(left, [&](std::byte* block, std::size_t i) {
+                    *--at = {block, s->marks + i, s};
+                }) == 0)
+                if (!pool.advance())
+                    break;
         }
     }
     into.top = std::move(at, into.begin + most, into.begin);
     return !into.is_empty();
 }
 
-// Upstream has no memory left, but other threads' slabs may have a block.
-bool synchronized_segregated_pool_resource::draw_from_others(shard& mine, std::size_t c) noexcept {
-    bool found = false;
-    for_each_shard([&](shard& other) {
-        found = found || (&other != &mine && draw(other, c, mine.magazines[c], 1));
-    });
-    return found;
+// Fills an empty magazine from slabs of threads that have been idle for as many slabs as that.
+// Returns: whether there was a block.
+bool synchronized_segregated_pool_resource::draw_from_others(shard& mine, std::size_t c,
+                                                             std::size_t idle_for) noexcept {
+    magazine& m = mine.magazines[c];
+    std::size_t const now = slabs_taken_.load(std::memory_order_relaxed);
+    for (shard* other = shards_.load(std::memory_order_acquire); other != nullptr && m.is_empty();
+         other = other->next)
+        if (other != &mine && now - other->last_seen.load(std::memory_order_relaxed) >= idle_for)
+            draw(*other, c, m, idle_for != 0 ? m.drawn : 1);
+    return !m.is_empty();
 }
 
 void synchronized_segregated_pool_resource::take_slab(shard& mine, std::size_t c) {
@@ -227,16 +248,19 @@ void synchronized_segregated_pool_resource::take_slab(shard& mine, std::size_t c
     fresh->assign(pool, c, block_bytes, slab::marks_kept::behind_blocks);
     pool.install(fresh);
     ++mine.slabs;
+    slabs_taken_.fetch_add(1, std::memory_order_relaxed);
 }
 
 // --- deallocate ---
 
 // Returns: the slab that p lies in, or null.
-slab* synchronized_segregated_pool_resource::find(shard const* mine, void const* p) const noexcept {
+slab* synchronized_segregated_pool_resource::find(shard* mine, void const* p) const noexcept {
     if (mine != nullptr)
-        if (slab* const s = mine->table.guess(p); s->contains(p))
+        if (slab* const s = mine->table.find(p); s != nullptr)
             return s;
     std::lock_guard const lock{source_mutex_};
+    if (mine != nullptr)
+        mine->table = source_.table();
     return source_.find(p);
 }
 
@@ -244,7 +268,7 @@ std::optional<misuse_kind>
 synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t bytes,
                                                          std::size_t alignment) {
     std::size_t const c = class_of(bytes, alignment);
-    auto* const mine = static_cast<shard*>(known());
+    auto* mine = static_cast<shard*>(known());
     slab* const s = find(mine, p);
     std::uint8_t* const mark = s != nullptr ? detail::live_mark(*s, c, p) : nullptr;
     if (mark == nullptr) {
@@ -252,18 +276,22 @@ synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t by
         return s != nullptr ? segregated_base::do_diagnose(p, bytes, alignment)
                             : served_.deallocate(p, bytes, alignment);
     }
-    if (mine == nullptr) { // to free takes no memory: without a shard, the slab has it back at once
+    if (mine == nullptr)
+        mine = joined();
+    if (mine == nullptr) { // without a shard, the slab has it back at once
         returned_without_shard_.fetch_add(bytes, std::memory_order_relaxed);
         detail::set_mark(mark, false);
-        cached_block const alone{detail::as_bytes(p), mark};
-        put(flush(nullptr, {&alone, 1}));
+        cached_block const alone{detail::as_bytes(p), mark, s};
+        put(flush({&alone, 1}));
         return std::nullopt;
     }
     magazine& m = mine->magazines[c];
     if (m.is_full())
+        enlarge(*mine, c);
+    if (m.is_full())
         flush_oldest(*mine, c, (m.capacity() + 1) / 2);
     add(mine->bytes_returned, bytes);
-    m.push(p, mark);
+    m.push(p, mark, s);
     return std::nullopt;
 }
 
@@ -279,23 +307,19 @@ void synchronized_segregated_pool_resource::deallocate_slow(void* p, std::size_t
 void synchronized_segregated_pool_resource::flush_oldest(shard& mine, std::size_t c,
                                                          std::size_t blocks) noexcept {
     magazine& m = mine.magazines[c];
-    slab* const empty = flush(&mine, {m.begin, blocks});
+    mine.last_seen.store(slabs_taken_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    slab* const empty = flush({m.begin, blocks});
     m.top = std::move(m.begin + blocks, m.top, m.begin);
     put(empty);
 }
 
 // Gives blocks back to their slabs. Returns: a list of slabs that are empty now.
 slab* synchronized_segregated_pool_resource::flush(
-    shard const* mine, std::span<detail::cached_block const> blocks) noexcept {
+    std::span<detail::cached_block const> blocks) noexcept {
     slab* empty = nullptr;
     std::unique_lock<std::mutex> lock; // of one shard at a time
     for (cached_block const& returned : blocks) {
-        slab* s = mine != nullptr ? mine->table.guess(returned.block) : slab::none();
-        if (!s->contains(returned.block)) {
-            if (lock)
-                lock.unlock();
-            s = find(mine, returned.block);
-        }
+        slab* const s = returned.from;
         shard& owner = *static_cast<shard_pool*>(s->owner)->of;
         if (!lock || lock.mutex() != &owner.mutex) {
             if (lock)
@@ -303,7 +327,8 @@ slab* synchronized_segregated_pool_resource::flush(
             lock = std::unique_lock{owner.mutex};
         }
         // It is not taken where two frees met, and the other's came first.
-        if (s->push(returned.block) && s->count == 0 && s->owner->returned_last(s)) {
+        if (s->push_at(static_cast<std::size_t>(returned.mark - s->marks)) && s->count == 0 &&
+            s->owner->returned_last(s)) {
             --owner.slabs;
             s->next = std::exchange(empty, s);
         }
@@ -390,7 +415,7 @@ std::size_t synchronized_segregated_pool_resource::do_trim() {
 
 std::size_t synchronized_segregated_pool_resource::held_bytes() const noexcept {
     std::size_t bytes = source_.held_bytes();
-    for_each_shard([&](shard& s) { bytes += s.bytes; });
+    for_each_shard([&](shard& s) { bytes += s.bytes(); });
     return bytes;
 }
 
@@ -411,8 +436,8 @@ statistics synchronized_segregated_pool_resource::do_stats() const {
     for_each_shard([&](shard& one) {
         requested += std::atomic_ref{one.bytes_taken}.load(std::memory_order_relaxed) -
                      std::atomic_ref{one.bytes_returned}.load(std::memory_order_relaxed);
-        s.footprint_bytes += one.bytes;
-        s.overhead_bytes += one.bytes;
+        s.footprint_bytes += one.bytes();
+        s.overhead_bytes += one.bytes();
     });
     s.requested_bytes += std::min(requested, s.live_bytes - served_.bytes());
     for_each_shard([](shard& one) { one.mutex.unlock(); });

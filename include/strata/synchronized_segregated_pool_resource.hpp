@@ -92,18 +92,22 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
         alignas(64) std::mutex mutex; // of the pools
         std::array<shard_pool, detail::size_classes::most_classes> pools{};
-        std::size_t slabs = 0;       // under the mutex
-        shard* next = nullptr;       // in the list of all, once and for ever
-        std::size_t bytes = 0;       // from upstream, the magazines' included
-        std::atomic<bool> is_free{}; // no thread has it
+        std::size_t slabs = 0;          // under the mutex
+        shard* next = nullptr;          // in the list of all, once and for ever
+        std::size_t magazine_bytes = 0; // under the source's lock
+
+        [[nodiscard]] std::size_t bytes() const noexcept { return sizeof(shard) + magazine_bytes; }
+        bool is_listed = false;
+        std::atomic<std::size_t> last_seen{}; // slabs_taken_ when it was at slabs last
+        std::atomic<bool> is_free{};          // no thread has it
     };
 
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
         if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
             return allocate_slow(bytes, alignment);
-        auto* const mine = static_cast<shard*>(thread_cached::mine());
-        if (mine == nullptr) [[unlikely]]
+        if (!mine_is_known()) [[unlikely]]
             return allocate_slow(bytes, alignment);
+        auto* const mine = static_cast<shard*>(&known_mine());
         magazine& m = mine->magazines[classes_.of(bytes, alignment)];
         if (m.is_empty()) [[unlikely]]
             return allocate_slow(bytes, alignment);
@@ -113,16 +117,17 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
         if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
-        auto* const mine = static_cast<shard*>(thread_cached::mine());
-        if (mine == nullptr) [[unlikely]]
+        if (!mine_is_known()) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
+        auto* const mine = static_cast<shard*>(&known_mine());
         std::size_t const c = classes_.of(bytes, alignment);
-        std::uint8_t* const mark = detail::live_mark(*mine->table.guess(p), c, p);
+        slab* const s = mine->table.guess(p);
+        std::uint8_t* const mark = detail::live_mark(*s, c, p);
         magazine& m = mine->magazines[c];
         if (mark == nullptr || m.is_full()) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
         add(mine->bytes_returned, bytes);
-        m.push(p, mark);
+        m.push(p, mark, s);
     }
 
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
@@ -156,26 +161,29 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
-    shard* free_shard() noexcept;
-    shard* make_shard();
+    shard& unused_shard();
+    bool join_with(shard& mine) noexcept;
+    shard* joined() noexcept;
     void destroy(shard& gone) noexcept;
     void give_back(shard& gone) noexcept;
     template <class Function>
     void for_each_shard(Function const& f) const;
     void* pop(shard& mine, std::size_t bytes, std::size_t c);
     void refill(shard& mine, std::size_t c);
+    void enlarge(shard& mine, std::size_t c) noexcept;
     bool draw(shard& from, std::size_t c, magazine& into, std::size_t most) noexcept;
-    bool draw_from_others(shard& mine, std::size_t c) noexcept;
+    bool draw_from_others(shard& mine, std::size_t c, std::size_t idle_for) noexcept;
     void take_slab(shard& mine, std::size_t c);
     void flush_oldest(shard& mine, std::size_t c, std::size_t blocks) noexcept;
-    slab* flush(shard const* mine, std::span<detail::cached_block const> blocks) noexcept;
+    slab* flush(std::span<detail::cached_block const> blocks) noexcept;
     void flush_all(shard& mine) noexcept;
     void put(slab* list) noexcept;
     [[nodiscard]] std::size_t held_bytes() const noexcept;
-    [[nodiscard]] slab* find(shard const* mine, void const* p) const noexcept;
+    [[nodiscard]] slab* find(shard* mine, void const* p) const noexcept;
 
     // Asked for in blocks that came back to nobody's shard, and more such sums: it may wrap.
     std::atomic<std::size_t> returned_without_shard_{};
+    std::atomic<std::size_t> slabs_taken_{};
     std::atomic<shard*> shards_{}; // all that were ever made
     mutable std::mutex
         source_mutex_; // of the source and the served blocks; upstream is called under it

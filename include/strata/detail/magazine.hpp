@@ -4,9 +4,12 @@
 // A thread's stack of free blocks of one size. Pop and push touch neither the block nor its slab,
 // but for its mark: 1 while the user has the block.
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include <strata/detail/bits.hpp>
 #include <strata/detail/slab.hpp>
@@ -34,13 +37,27 @@ inline std::uint8_t* live_mark(slab const& s, std::size_t size_class, void const
 struct cached_block {
     std::byte* block;
     std::uint8_t* mark;
+    slab* from;
 };
 
 struct magazine {
-    cached_block* top = nullptr;
-    cached_block* begin = nullptr; ///< held, not owned
-    cached_block* end = nullptr;
+    cached_block* top = &one;
+    cached_block* begin = &one;
+    cached_block* end = &one + 1;
     std::size_t drawn = 0; ///< blocks that it was filled with last
+    cached_block one{};    ///< all there is room for until it is given more
+
+    magazine() = default;
+    magazine(magazine const&) = delete;
+    magazine& operator=(magazine const&) = delete;
+
+    [[nodiscard]] bool is_large() const noexcept { return begin != &one; }
+    /// Goes on in `room`, held and not owned, which has no value yet.
+    void move_to(cached_block* room, std::size_t blocks) noexcept {
+        end = std::uninitialized_value_construct_n(room, blocks);
+        top = std::move(begin, top, room);
+        begin = room;
+    }
 
     [[nodiscard]] bool is_empty() const noexcept { return top == begin; }
     [[nodiscard]] bool is_full() const noexcept { return top == end; }
@@ -53,14 +70,16 @@ struct magazine {
 
     /// Requires: it is not empty. Returns: a block, now live.
     std::byte* pop() noexcept {
-        cached_block const last = *--top;
-        set_mark(last.mark, true);
-        return last.block;
+        cached_block const* const last = --top;
+        std::byte* const block = last->block; // before a byte is written, which might be anything
+        set_mark(last->mark, true);
+        return block;
     }
     /// Requires: it is not full.
-    void push(void* p, std::uint8_t* mark) noexcept {
+    void push(void* p, std::uint8_t* mark, slab* from) noexcept {
+        cached_block* const next = top++;
+        *next = {as_bytes(p), mark, from};
         set_mark(mark, false);
-        *top++ = {as_bytes(p), mark};
     }
 };
 

@@ -27,7 +27,8 @@ struct segregated_pool_options {
     /// list with at most 20 % internal fragmentation above 64 bytes. Read by the constructor, not
     /// kept.
     std::span<std::size_t const> block_sizes{};
-    /// Larger requests go upstream. Default 512, or the largest of block_sizes; at most 32 KiB.
+    /// Larger requests go upstream. Default 512, of a pool for threads 2048, since upstream is behind
+    /// a lock; or the largest of block_sizes. At most 32 KiB.
     std::size_t largest_block_bytes = 0;
     /// Of the largest slabs; a class begins with smaller ones. Rounded up to a power of two of 4 KiB
     /// to 1 MiB that holds two of the largest blocks. Default 64 KiB.

@@ -61,11 +61,28 @@ struct slab {
         return word_begin + static_cast<unsigned>(std::countr_zero(free)) * block_bytes;
     }
 
+    /// Takes up to `most` blocks of the current word, in address order: f(block, its index).
+    /// Returns: how many.
+    template <class Function>
+    std::size_t pop_many(std::size_t most, Function const& f) noexcept {
+        std::uint64_t free = *word;
+        auto const first = static_cast<std::size_t>(word - bits()) * 64;
+        std::size_t taken = 0;
+        for (; free != 0 && taken != most; free &= free - 1, ++taken) {
+            std::size_t const i = lowest_bit(free);
+            f(word_begin + i * block_bytes, first + i);
+        }
+        *word = free;
+        count += static_cast<std::uint32_t>(taken);
+        return taken;
+    }
+
     /// Takes a block back; any address may be passed.
     /// Returns: whether p was a live block of this slab; it is free then, and count one less.
     /// Complexity: O(1).
-    bool push(void const* p) noexcept {
-        std::uint64_t const i = block_of(offset_between(begin, p));
+    bool push(void const* p) noexcept { return push_at(block_of(offset_between(begin, p))); }
+    /// The same of the block of that index; any index may be passed.
+    bool push_at(std::uint64_t i) noexcept {
         if (i >= blocks)
             return false;
         std::uint64_t const mark = std::uint64_t{1} << i % 64;

@@ -73,21 +73,33 @@ class slab_table {
         slab** entries;
         unsigned home_shift;      ///< 64 - log2(entries), but at most 63
         std::uintptr_t unit_mask; ///< of large slabs
+        std::size_t mask;         ///< entries - 1
+        std::uintptr_t small_unit_mask;
 
         /// Returns: the slab that p lies in, mostly; where there is none, another or one without
         /// memory.
         [[nodiscard]] slab* guess(void const* p) const noexcept {
             std::size_t const i = (address_of(p) & unit_mask) * golden >> home_shift;
+            return at(i);
+        }
+        /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
+        [[nodiscard]] slab* find(void const* p) const noexcept;
+
+        [[nodiscard]] slab* at(std::size_t i) const noexcept {
             return std::atomic_ref{entries[i]}.load(std::memory_order_acquire);
         }
     };
 
-    slab_table(unsigned large_log2, bool keeps_old) noexcept
-        : unit_log2_{small_log2}, large_log2_{large_log2}, keeps_old_{keeps_old} {}
+    /// Units of 2^small_log2 bytes, and of 2^large_log2 for slabs that large once there are many.
+    slab_table(unsigned small_log2, unsigned large_log2, bool keeps_old) noexcept
+        : unit_log2_{small_log2},
+          small_log2_{small_log2},
+          large_log2_{large_log2},
+          keeps_old_{keeps_old} {}
 
     [[nodiscard]] view const& now() const noexcept { return now_; }
     /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
-    [[nodiscard]] slab* find(void const* p) const noexcept;
+    [[nodiscard]] slab* find(void const* p) const noexcept { return now_.find(p); }
 
     /// Makes room for a chunk beside those of the list.
     /// Throws: what upstream throws; nothing has changed then. Complexity: amortised O(slabs of it).
@@ -102,7 +114,6 @@ class slab_table {
 
   private:
     static constexpr std::uint64_t golden = 0x9e3779b97f4a7c15; // 2^64 / golden ratio
-    static constexpr unsigned small_log2 = 10;
     static constexpr std::size_t most_small_units = 512;
 
     // A table that was too small, behind the entries of the one that replaced it.
@@ -117,22 +128,24 @@ class slab_table {
     }
     [[nodiscard]] slab*& entry(std::size_t i) const noexcept { return now_.entries[i]; }
     void give_back(old_table table, std::pmr::memory_resource* upstream) noexcept;
-    [[nodiscard]] slab* find_from(std::size_t i, void const* p) const noexcept;
     template <class Visitor>
     void for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor const& f) const;
 
     static slab erased; // one without memory, too, but not the end of a search
 
-    slab* ends_[2] = {slab::none(), slab::none()}; // the entries of an empty table
-    view now_ = of_none();                         // entries owned, from upstream, but for those
-    std::size_t bytes_ = 0;                        // from upstream
-    std::size_t mask_ = 0;                         // entries - 1
-    std::size_t used_ = 0;                         // entries that are not vacant
-    unsigned unit_log2_;                           // of large slabs
+    [[nodiscard]] view of_none() noexcept {
+        std::uintptr_t const small = ~std::uintptr_t{0} << small_log2_;
+        return {ends_, 63, small, 0, small};
+    }
+
+    std::size_t bytes_ = 0; // from upstream
+    std::size_t used_ = 0;  // entries that are not vacant
+    unsigned unit_log2_;    // of large slabs
+    unsigned small_log2_;
     unsigned large_log2_;
     bool keeps_old_;
-
-    [[nodiscard]] view of_none() noexcept { return {ends_, 63, ~std::uintptr_t{0} << small_log2}; }
+    slab* ends_[2] = {slab::none(), slab::none()}; // the entries of an empty table
+    view now_ = of_none();                         // entries owned, from upstream, but for those
 };
 
 class slab_source {
@@ -142,17 +155,19 @@ class slab_source {
         std::size_t first_chunk_bytes;
         std::size_t largest_chunk_bytes;
     };
-    static constexpr std::size_t smallest_slab_bytes = 1024;
     static constexpr std::size_t shortest_slab_bytes = 512; ///< of what is left at a chunk's end
 
     /// Of many, guesses may be made while a slab is taken or put back, all else needs a lock; chunks
     /// and old tables go back upstream with trim() and release() only, which need no guesses beside.
+    /// Slabs of one have 1 KiB at least, of many 2 KiB: the table has but one size of unit then.
     enum class users : bool { one, many };
 
     slab_source(geometry const& g, std::pmr::memory_resource* upstream, users of) noexcept
         : geometry_{g},
           upstream_{upstream},
-          table_{static_cast<unsigned>(std::countr_zero(g.slab_bytes)), of == users::many},
+          smallest_slab_bytes_{of == users::many ? std::size_t{2048} : std::size_t{1024}},
+          table_{log2(smallest_slab_bytes_),
+                 log2(of == users::many ? smallest_slab_bytes_ : g.slab_bytes), of == users::many},
           users_{of} {}
     slab_source(slab_source const&) = delete;
     slab_source& operator=(slab_source const&) = delete;
@@ -197,6 +212,9 @@ class slab_source {
     [[nodiscard]] bool check_invariants() const;
 
   private:
+    static unsigned log2(std::size_t power) noexcept {
+        return static_cast<unsigned>(std::countr_zero(power));
+    }
     [[nodiscard]] slab_list& empties_like(slab const& s) noexcept {
         return empty_[static_cast<std::size_t>(std::bit_width(s.bytes) - 1)];
     }
@@ -215,6 +233,7 @@ class slab_source {
     geometry geometry_;
     std::pmr::memory_resource* upstream_; // held, not owned
     mutable chunk* chunks_ = nullptr;     // all; each lies in its own memory; visit() orders them
+    std::size_t smallest_slab_bytes_;
     slab_table table_;
     users users_;
     std::array<slab_list, 21> empty_{}; // [floor(log2(bytes))]

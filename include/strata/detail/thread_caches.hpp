@@ -65,6 +65,13 @@ class thread_cached {
         thread_slot const& slot = slots_of_thread[slot_];
         return slot.generation == generation_ ? slot.cache : nullptr;
     }
+    /// The same with no test for null, where mine_is_known().
+    [[nodiscard]] bool mine_is_known() const noexcept {
+        return slots_of_thread[slot_].generation == generation_;
+    }
+    [[nodiscard]] thread_cache& known_mine() const noexcept {
+        return *slots_of_thread[slot_].cache;
+    }
     /// Returns: the calling thread's cache; null where it has none.
     [[nodiscard]] thread_cache* known() const noexcept;
     /// Makes `cache`, which no thread has, the calling thread's. Requires: it has none.
@@ -86,7 +93,7 @@ class thread_cached {
     virtual void lock_all() noexcept = 0;
     virtual void unlock_all() noexcept = 0;
 
-    std::uint64_t generation_ = 0;
+    std::uint64_t generation_ = ~std::uint64_t{0}; // no slot has that
     std::size_t slot_ = 0;
     std::uint32_t taking_back_ = 0; // threads that are in take_back()
     thread_cached* next_ = nullptr; // in the registry's list
