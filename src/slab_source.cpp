@@ -142,10 +142,27 @@ slab* slab_source::largest_empty(std::size_t block_bytes) const noexcept {
     return nullptr;
 }
 
+// Returns: the smallest empty slab that has, mostly, these bytes, or null. Each thread has slabs of its
+// own, and would hold many large ones of which it uses little.
+slab* slab_source::smallest_empty(std::size_t bytes) const noexcept {
+    for (auto i = static_cast<std::size_t>(std::bit_width(bytes) - 1); i < empty_.size(); ++i)
+        if (empty_[i].front() != nullptr)
+            return empty_[i].front();
+    return nullptr;
+}
+
 slab* slab_source::take(std::size_t block_bytes, std::size_t last_bytes) {
-    slab* s = largest_empty(block_bytes);
-    if (s == nullptr)
-        s = replenish(slab_bytes_for(block_bytes, last_bytes), slab_bytes_for(block_bytes, 0));
+    std::size_t const wanted = slab_bytes_for(block_bytes, last_bytes);
+    slab* s = users_ == users::one ? largest_empty(block_bytes) : smallest_empty(wanted);
+    if (s == nullptr) {
+        try {
+            s = replenish(wanted, slab_bytes_for(block_bytes, 0));
+        } catch (std::bad_alloc const&) {
+            s = largest_empty(block_bytes);
+            if (s == nullptr)
+                throw;
+        }
+    }
     empties_like(*s).remove(s);
     if (chunk_of(s).used++ == 0)
         --idle_chunks_;
@@ -180,9 +197,11 @@ std::size_t slab_source::next_chunk_bytes() const noexcept {
 // Returns: its first slab, the largest.
 slab* slab_source::replenish(std::size_t slab_bytes, std::size_t least_slab_bytes) {
     std::size_t bytes = std::max(next_chunk_bytes(), 2 * slab_bytes);
-    // A grown pool has large slabs only, others 16 a chunk at most.
+    // A grown pool has large slabs only, others 16 a chunk at most; of many users' as they ask for.
     std::size_t slabs_of = geometry_.slab_bytes;
-    if (chunk_bytes_ < 8 * geometry_.slab_bytes)
+    if (users_ == users::many)
+        bytes = std::clamp(bytes, 2 * slab_bytes, 32 * (slabs_of = slab_bytes));
+    else if (chunk_bytes_ < 8 * geometry_.slab_bytes)
         slabs_of = std::min(slabs_of, std::max(slab_bytes, std::bit_floor(bytes) / 16));
     bytes = align_up(bytes, slabs_of);
     chunk* c = nullptr;

@@ -158,17 +158,29 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
     }
     if (auto* const mine = static_cast<shard*>(known()))
         return pop(*mine, bytes, c);
-    shard& mine = unused_shard();
+    shard* mine = nullptr;
     try {
-        void* const p = pop(mine, bytes, c);
-        join_with(mine);
+        mine = &unused_shard();
+        void* const p = pop(*mine, bytes, c);
+        join_with(*mine);
         return p;
     } catch (...) { // nothing has changed
-        if (mine.is_listed)
-            mine.is_free.store(true, std::memory_order_release);
-        else
-            destroy(mine);
-        throw;
+        if (mine != nullptr && mine->is_listed)
+            mine->is_free.store(true, std::memory_order_release);
+        else if (mine != nullptr)
+            destroy(*mine);
+        shard* const any = shards_.load(std::memory_order_acquire);
+        if (mine != nullptr || any == nullptr)
+            throw;
+        magazine m; // no memory for a shard: a block may be had without
+        if (!draw_from_others(nullptr, c, m, 1, 0)) {
+            take_slab(*any, c);
+            draw_from_others(nullptr, c, m, 1, 0);
+        }
+        if (m.is_empty())
+            throw;
+        returned_without_shard_.fetch_sub(bytes, std::memory_order_relaxed);
+        return m.pop();
     }
 }
 
@@ -184,11 +196,12 @@ void synchronized_segregated_pool_resource::refill(shard& mine, std::size_t c) {
     bool const is_first = m.drawn == 0;
     m.drawn = std::clamp<std::size_t>(2 * m.drawn, 1, (m.capacity() + 1) / 2);
     mine.last_seen.store(slabs_taken_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    while (!draw(mine, c, m, m.drawn) && !draw_from_others(mine, c, slabs_until_idle)) {
+    while (!draw(mine, c, m, m.drawn) &&
+           !draw_from_others(&mine, c, m, m.drawn, slabs_until_idle)) {
         try {
             take_slab(mine, c);
         } catch (std::bad_alloc const&) {
-            if (draw_from_others(mine, c, 0))
+            if (draw_from_others(&mine, c, m, 1, 0))
                 break;
             flush_all(mine); // one of its slabs may be empty then
             take_slab(mine, c);
@@ -222,32 +235,34 @@ bool synchronized_segregated_pool_resource::draw(shard& from, std::size_t c, mag
 
 // Fills an empty magazine from slabs of threads that have been idle for as many slabs as that.
 // Returns: whether there was a block.
-bool synchronized_segregated_pool_resource::draw_from_others(shard& mine, std::size_t c,
+bool synchronized_segregated_pool_resource::draw_from_others(shard const* mine, std::size_t c,
+                                                             magazine& into, std::size_t most,
                                                              std::size_t idle_for) noexcept {
-    magazine& m = mine.magazines[c];
     std::size_t const now = slabs_taken_.load(std::memory_order_relaxed);
-    for (shard* other = shards_.load(std::memory_order_acquire); other != nullptr && m.is_empty();
-         other = other->next)
-        if (other != &mine && now - other->last_seen.load(std::memory_order_relaxed) >= idle_for)
-            draw(*other, c, m, idle_for != 0 ? m.drawn : 1);
-    return !m.is_empty();
+    for (shard* other = shards_.load(std::memory_order_acquire);
+         other != nullptr && into.is_empty(); other = other->next)
+        if (other != mine && now - other->last_seen.load(std::memory_order_relaxed) >= idle_for)
+            draw(*other, c, into, most);
+    return !into.is_empty();
 }
 
-void synchronized_segregated_pool_resource::take_slab(shard& mine, std::size_t c) {
-    class_pool& pool = mine.pools[c];
+// A thread that lacks the new slab in its table finds it under the source's lock.
+void synchronized_segregated_pool_resource::take_slab(shard& owner, std::size_t c) {
+    class_pool& pool = owner.pools[c];
     std::size_t const block_bytes = classes_.block_bytes(c);
     std::lock_guard const lock{source_mutex_};
     std::size_t last_bytes = 0;
     {
-        std::lock_guard const own_lock{mine.mutex};
+        std::lock_guard const owner_lock{owner.mutex};
         last_bytes = pool.current->bytes;
     }
     slab* const fresh = source_.take(block_bytes + 1, last_bytes); // a byte for the mark
-    mine.table = source_.table();
-    std::lock_guard const own_lock{mine.mutex};
+    std::lock_guard const owner_lock{owner.mutex};
+    if (pool.advance()) // blocks have come back meanwhile
+        return source_.put(fresh);
     fresh->assign(pool, c, block_bytes, slab::marks_kept::behind_blocks);
     pool.install(fresh);
-    ++mine.slabs;
+    ++owner.slabs;
     slabs_taken_.fetch_add(1, std::memory_order_relaxed);
 }
 

@@ -172,8 +172,9 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     void refill(shard& mine, std::size_t c);
     void enlarge(shard& mine, std::size_t c) noexcept;
     bool draw(shard& from, std::size_t c, magazine& into, std::size_t most) noexcept;
-    bool draw_from_others(shard& mine, std::size_t c, std::size_t idle_for) noexcept;
-    void take_slab(shard& mine, std::size_t c);
+    bool draw_from_others(shard const* mine, std::size_t c, magazine& into, std::size_t most,
+                          std::size_t idle_for) noexcept;
+    void take_slab(shard& owner, std::size_t c);
     void flush_oldest(shard& mine, std::size_t c, std::size_t blocks) noexcept;
     slab* flush(std::span<detail::cached_block const> blocks) noexcept;
     void flush_all(shard& mine) noexcept;

@@ -219,6 +219,7 @@ class slab_source {
         return empty_[static_cast<std::size_t>(std::bit_width(s.bytes) - 1)];
     }
     [[nodiscard]] slab* largest_empty(std::size_t block_bytes) const noexcept;
+    [[nodiscard]] slab* smallest_empty(std::size_t bytes) const noexcept;
     [[nodiscard]] std::size_t slab_bytes_for(std::size_t block_bytes,
                                              std::size_t last_bytes) const noexcept;
     [[nodiscard]] std::size_t next_chunk_bytes() const noexcept;

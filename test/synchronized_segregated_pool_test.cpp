@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: BSL-1.0
+#define BOOST_TEST_MODULE synchronized_segregated_pool
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <barrier>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <random>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <strata/best_fit_resource.hpp>
+#include <strata/synchronized.hpp>
+#include <strata/synchronized_segregated_pool_resource.hpp>
+
+#include "support/counting_upstream.hpp"
+#include "support/misuse_recorder.hpp"
+#include "support/seed.hpp"
+
+using pool_type = strata::synchronized_segregated_pool_resource;
+using strata::misuse_kind;
+using strata::segregated_pool_options;
+using strata::test::counting_upstream;
+using strata::test::misuse_recorder;
+
+namespace {
+
+// So small that magazines and slabs are emptied and filled all the time.
+constexpr segregated_pool_options tiny{
+    .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
+
+template <class Function>
+void on_threads(std::size_t count, Function const& f) {
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < count; ++i)
+        threads.emplace_back([&f, i] { f(i); });
+    for (std::thread& thread : threads)
+        thread.join();
+}
+
+// A block filled with a value of its own, which must still be there when it goes.
+class filled_block {
+  public:
+    filled_block() = default;
+    filled_block(std::pmr::memory_resource& from, std::size_t bytes, unsigned char value)
+        : p_{static_cast<unsigned char*>(from.allocate(bytes))}, bytes_{bytes}, value_{value} {
+        std::memset(p_, value, bytes);
+    }
+    // Returns: whether the content was there.
+    bool give_back(std::pmr::memory_resource& to) {
+        bool const sound =
+            std::all_of(p_, p_ + bytes_, [this](unsigned char byte) { return byte == value_; });
+        to.deallocate(std::exchange(p_, nullptr), bytes_);
+        return sound;
+    }
+    [[nodiscard]] bool is_live() const { return p_ != nullptr; }
+
+  private:
+    unsigned char* p_ = nullptr;
+    std::size_t bytes_ = 0;
+    unsigned char value_ = 0;
+};
+
+// Replaces blocks at random; leaves none. Returns: whether all content was there.
+bool churn(std::pmr::memory_resource& in, std::uint64_t seed, int steps, std::size_t most_bytes) {
+    std::mt19937_64 random{seed};
+    std::vector<filled_block> blocks(300);
+    bool sound = true;
+    for (int i = 0; i < steps; ++i) {
+        filled_block& block = blocks[random() % blocks.size()];
+        if (block.is_live())
+            sound = block.give_back(in) && sound;
+        else
+            block = {in, 1 + random() % most_bytes, static_cast<unsigned char>(random())};
+        if (random() % 256 == 0)
+            std::this_thread::yield();
+    }
+    for (filled_block& block : blocks)
+        if (block.is_live())
+            sound = block.give_back(in) && sound;
+    return sound;
+}
+
+// Blocks on their way from thread to thread.
+class belt {
+  public:
+    void put(filled_block block) {
+        std::lock_guard const lock{mutex_};
+        blocks_.push_back(block);
+    }
+    std::optional<filled_block> take() {
+        std::lock_guard const lock{mutex_};
+        if (blocks_.empty())
+            return std::nullopt;
+        filled_block const block = blocks_.back();
+        blocks_.pop_back();
+        return block;
+    }
+
+  private:
+    std::mutex mutex_;
+    std::vector<filled_block> blocks_;
+};
+
+bool is_empty(pool_type& pool) {
+    auto const s = pool.stats();
+    return s.live_blocks == 0 && s.live_bytes == 0 && s.requested_bytes == 0;
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_SUITE(synchronized_segregated_pool)
+
+BOOST_AUTO_TEST_CASE(threads_share_it_and_upstream_sees_one_at_a_time) {
+    auto const seed = strata::test::seed("threads");
+    for (segregated_pool_options const& options : {segregated_pool_options{}, tiny}) {
+        counting_upstream upstream; // not made for threads
+        pool_type pool{options, &upstream};
+        std::atomic<int> unsound{0};
+        on_threads(4, [&](std::size_t i) {
+            if (!churn(pool, seed + i, 20'000, 3000))
+                ++unsound;
+        });
+        BOOST_TEST(unsound == 0);
+        BOOST_TEST(is_empty(pool));
+        BOOST_TEST(pool.check_invariants());
+        pool.trim();
+        BOOST_TEST(upstream.live_blocks() == 0u);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(producers_and_consumers) {
+    auto const seed = strata::test::seed("producers");
+    for (segregated_pool_options const& options : {segregated_pool_options{}, tiny}) {
+        pool_type pool{options};
+        belt between;
+        std::atomic<int> unsound{0};
+        std::atomic<int> producing{4};
+        on_threads(8, [&](std::size_t i) {
+            std::mt19937_64 random{seed + i};
+            if (i < 4) {
+                for (int k = 0; k < 10'000; ++k)
+                    between.put({pool, 1 + random() % 600, static_cast<unsigned char>(random())});
+                --producing;
+                return;
+            }
+            for (;;) {
+                bool const is_last = producing == 0;
+                auto block = between.take();
+                if (block && !block->give_back(pool))
+                    ++unsound;
+                if (!block && is_last)
+                    return;
+                if (!block)
+                    std::this_thread::yield();
+            }
+        });
+        BOOST_TEST(unsound == 0);
+        BOOST_TEST(is_empty(pool));
+        BOOST_TEST(pool.check_invariants());
+    }
+}
+
+BOOST_AUTO_TEST_CASE(handed_over_from_thread_to_thread_it_does_not_grow) {
+    for (segregated_pool_options const& options : {segregated_pool_options{}, tiny}) {
+        counting_upstream upstream;
+        pool_type pool{options, &upstream};
+        std::vector<filled_block> blocks;
+        std::size_t settled = 0;
+        for (int round = 0; round < 60; ++round) {
+            std::thread{[&] {
+                for (filled_block& block : blocks)
+                    BOOST_CHECK(block.give_back(pool));
+                blocks.clear();
+                for (std::size_t i = 0; i < 3000; ++i)
+                    blocks.emplace_back(pool, 1 + i * 7 % 500, static_cast<unsigned char>(i));
+            }}.join();
+            if (round == 10)
+                settled = upstream.live_bytes();
+        }
+        BOOST_TEST(upstream.live_bytes() <= settled + settled / 8);
+        for (filled_block& block : blocks)
+            BOOST_CHECK(block.give_back(pool));
+        BOOST_TEST(is_empty(pool));
+        BOOST_TEST(pool.check_invariants());
+    }
+}
+
+BOOST_AUTO_TEST_CASE(between_two_threads_that_live_on_it_does_not_grow_either) {
+    pool_type pool;
+    std::barrier turn{2};
+    std::vector<filled_block> blocks;
+    std::array<std::size_t, 40> held{};
+    on_threads(2, [&](std::size_t i) {
+        for (std::size_t round = 0; round < held.size(); ++round) {
+            if (round % 2 == i) {
+                for (std::size_t k = 0; k < 3000; ++k)
+                    blocks.emplace_back(pool, 1 + k * 7 % 500, static_cast<unsigned char>(k));
+            }
+            turn.arrive_and_wait();
+            if (round % 2 != i) {
+                for (filled_block& block : blocks)
+                    BOOST_CHECK(block.give_back(pool));
+                blocks.clear();
+                held[round] = pool.stats().footprint_bytes;
+            }
+            turn.arrive_and_wait();
+        }
+    });
+    BOOST_TEST(held.back() <= held[4] + held[4] / 8);
+    BOOST_TEST(is_empty(pool));
+}
+
+BOOST_AUTO_TEST_CASE(sixteen_idle_threads_hold_two_mebibytes_at_most) {
+    pool_type pool;
+    auto const sizes = pool.options().block_sizes;
+    std::barrier idle{17};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 16; ++i)
+        threads.emplace_back([&] {
+            for (std::size_t const bytes : sizes) {
+                void* const p = pool.allocate(bytes, 8);
+                void* const q = pool.allocate(bytes, 8);
+                pool.deallocate(p, bytes, 8);
+                pool.deallocate(q, bytes, 8);
+            }
+            idle.arrive_and_wait();
+            idle.arrive_and_wait();
+        });
+    idle.arrive_and_wait();
+    BOOST_TEST(is_empty(pool));
+    BOOST_TEST(pool.stats().footprint_bytes <= 2u << 20);
+    idle.arrive_and_wait();
+    for (std::thread& thread : threads)
+        thread.join();
+}
+
+// What idle threads keep from others is what their magazines hold, 123 KiB each.
+BOOST_AUTO_TEST_CASE(slabs_of_idle_threads_serve_others) {
+    pool_type pool;
+    std::barrier idle{9};
+    std::vector<std::thread> threads;
+    auto const use = [&](std::size_t bytes_of_each_class) {
+        for (std::size_t const bytes : pool.options().block_sizes) {
+            std::vector<void*> blocks(bytes_of_each_class / bytes);
+            for (void*& p : blocks)
+                p = pool.allocate(bytes, 8);
+            for (void* const p : blocks)
+                pool.deallocate(p, bytes, 8);
+        }
+    };
+    for (int i = 0; i < 8; ++i)
+        threads.emplace_back([&] {
+            use(200'000);
+            idle.arrive_and_wait();
+            idle.arrive_and_wait();
+        });
+    idle.arrive_and_wait();
+    std::size_t const held = pool.stats().footprint_bytes;
+    std::size_t served = 0;
+    std::vector<std::pair<void*, std::size_t>> blocks;
+    while (pool.stats().footprint_bytes <
+           held + (6u << 20)) // 64 slabs until a thread counts as idle
+        for (std::size_t const bytes : pool.options().block_sizes)
+            for (std::size_t k = 0; k < 2000 / bytes + 1; ++k) {
+                blocks.emplace_back(pool.allocate(bytes, 8), bytes);
+                served += bytes;
+            }
+    BOOST_TEST(served >= held * 2 / 3 + (6u << 20));
+    for (auto const& [p, bytes] : blocks)
+        pool.deallocate(p, bytes, 8);
+    idle.arrive_and_wait();
+    for (std::thread& thread : threads)
+        thread.join();
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_all_threads_blocks_are_found) {
+    counting_upstream upstream;
+    upstream.hold_at_most(300'000);
+    pool_type pool{tiny, &upstream};
+    std::size_t by_one = 0;
+    auto const fill = [&] {
+        std::vector<void*> blocks;
+        try {
+            for (;;)
+                blocks.push_back(pool.allocate(100));
+        } catch (std::bad_alloc const&) {
+        }
+        return blocks;
+    };
+    std::vector<void*> blocks;
+    std::barrier turn{2};
+    std::thread first{[&] {
+        blocks = fill();
+        by_one = blocks.size();
+        for (void* const p : blocks)
+            pool.deallocate(p, 100);
+        turn.arrive_and_wait(); // idle, with a magazine
+        turn.arrive_and_wait();
+    }};
+    turn.arrive_and_wait();
+    blocks = fill();
+    BOOST_TEST(by_one > 1500u);
+    BOOST_TEST(blocks.size() + 64 >= by_one);
+    for (void* const p : blocks)
+        pool.deallocate(p, 100);
+    turn.arrive_and_wait();
+    first.join();
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(misuse_is_found_whichever_thread_freed_before) {
+    pool_type pool;
+    misuse_recorder recorder;
+    auto const first_heard = [&] {
+        auto const heard = recorder.take();
+        BOOST_REQUIRE(heard.size() == 1u);
+        BOOST_TEST(heard[0].where == &pool);
+        return heard[0].kind;
+    };
+    for (std::size_t const bytes : {8u, 64u, 512u, 2048u}) {
+        auto* const p = static_cast<std::byte*>(pool.allocate(bytes));
+        std::thread{[&] { pool.deallocate(p + 1, bytes); }}.join();
+        BOOST_CHECK(first_heard() == misuse_kind::misaligned_pointer);
+        std::thread{[&] { pool.deallocate(p, bytes + 3000); }}.join();
+        BOOST_CHECK(first_heard() == misuse_kind::size_mismatch);
+        std::thread{[&] { pool.deallocate(p, bytes); }}.join();
+        BOOST_TEST(recorder.take().empty());
+        pool.deallocate(p, bytes);
+        BOOST_CHECK(first_heard() == misuse_kind::double_free);
+        std::thread{[&] { pool.deallocate(p, bytes); }}.join();
+        BOOST_CHECK(first_heard() == misuse_kind::double_free);
+        int foreign = 0;
+        std::thread{[&] { pool.deallocate(&foreign, sizeof foreign); }}.join();
+        BOOST_CHECK(first_heard() == misuse_kind::foreign_pointer);
+    }
+    BOOST_TEST(is_empty(pool));
+    BOOST_TEST(pool.check_invariants());
+}
+
+// The second free is found while the block is in a magazine, in its slab, or drawn anew.
+BOOST_AUTO_TEST_CASE(a_block_freed_long_ago_is_found_wherever_it_is_now) {
+    pool_type pool{tiny};
+    misuse_recorder recorder;
+    std::vector<void*> blocks(2000);
+    for (void*& p : blocks)
+        p = pool.allocate(48);
+    std::thread{[&] {
+        for (void* const p : blocks)
+            pool.deallocate(p, 48);
+        for (int i = 0; i < 10; ++i) // draws some anew
+            pool.deallocate(pool.allocate(48), 48);
+        for (void* const p : blocks)
+            pool.deallocate(p, 48);
+    }}.join();
+    for (void* const p : blocks)
+        pool.deallocate(p, 48);
+    auto const heard = recorder.take();
+    BOOST_TEST(heard.size() == 2 * blocks.size());
+    BOOST_TEST(std::all_of(heard.begin(), heard.end(), [](strata::misuse const& what) {
+        return what.kind == misuse_kind::double_free;
+    }));
+    BOOST_TEST(is_empty(pool));
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(resources_come_and_go_while_threads_live) {
+    auto const seed = strata::test::seed("resources");
+    pool_type shared{tiny};
+    std::atomic<bool> done{false};
+    std::atomic<int> unsound{0};
+    std::thread second{[&] {
+        for (std::uint64_t i = 0; !done; ++i)
+            if (!churn(shared, seed + i, 500, 500))
+                ++unsound;
+    }};
+    for (int i = 0; i < 100; ++i) {
+        std::array<std::unique_ptr<pool_type>, 20> pools; // more than a thread has slots for
+        for (auto& pool : pools)
+            pool = std::make_unique<pool_type>(tiny);
+        on_threads(2, [&](std::size_t k) {
+            for (auto& pool : pools)
+                if (!churn(*pool, seed + k, 50, 500))
+                    ++unsound;
+        });
+        for (auto& pool : pools)
+            BOOST_REQUIRE(is_empty(*pool));
+        if (!churn(shared, seed, 500, 500))
+            ++unsound;
+    }
+    done = true;
+    second.join();
+    BOOST_TEST(unsound == 0);
+    BOOST_TEST(is_empty(shared));
+}
+
+BOOST_AUTO_TEST_CASE(threads_that_end_while_their_resources_do) {
+    for (int i = 0; i < 300; ++i) {
+        std::optional<pool_type> pool;
+        pool.emplace(tiny);
+        std::atomic<bool> used{false};
+        std::thread thread{[&] {
+            pool->deallocate(pool->allocate(100), 100);
+            used = true;
+        }};
+        while (!used)
+            std::this_thread::yield();
+        pool.reset(); // the thread ends meanwhile, or has, or will
+        thread.join();
+    }
+}
+
+namespace {
+
+// Made before a thread's caches are, so that it goes after them.
+struct late {
+    pool_type* pool = nullptr;
+    std::vector<void*> blocks;
+    ~late() {
+        for (void* const p : blocks)
+            pool->deallocate(p, 100);
+        for (int i = 0; i < 1000; ++i)
+            pool->deallocate(pool->allocate(200), 200);
+    }
+};
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(thread_local_destructors_may_allocate_and_free) {
+    pool_type pool;
+    on_threads(4, [&](std::size_t) {
+        thread_local late after;
+        after.pool = &pool;
+        for (int i = 0; i < 300; ++i)
+            after.blocks.push_back(pool.allocate(100));
+    });
+    BOOST_TEST(is_empty(pool));
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(two_of_them_may_be_stacked) {
+    auto const seed = strata::test::seed("stack");
+    counting_upstream upstream;
+    {
+        pool_type below{{.largest_block_bytes = 32768}, &upstream};
+        pool_type above{tiny, &below};
+        std::atomic<int> unsound{0};
+        on_threads(4, [&](std::size_t i) {
+            if (!churn(above, seed + i, 10'000, 3000) || !churn(below, seed + i, 10'000, 3000))
+                ++unsound;
+        });
+        BOOST_TEST(unsound == 0);
+        BOOST_TEST(is_empty(above));
+    }
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(it_can_be_asked_while_threads_work) {
+    auto const seed = strata::test::seed("asked");
+    pool_type pool{tiny};
+    std::atomic<int> working{2};
+    std::atomic<int> unsound{0};
+    on_threads(3, [&](std::size_t i) {
+        if (i < 2) {
+            if (!churn(pool, seed + i, 30'000, 1500))
+                ++unsound;
+            --working;
+            return;
+        }
+        void* const own = pool.allocate(100);
+        while (working != 0) {
+            auto const s = pool.stats();
+            std::size_t blocks = 0;
+            pool.visit_blocks([&](strata::block_info const&) { ++blocks; });
+            if (s.live_blocks == 0 || blocks == 0 || !pool.owns(own) || pool.diagnose(own, 100, 16))
+                ++unsound;
+        }
+        pool.deallocate(own, 100);
+    });
+    BOOST_TEST(unsound == 0);
+    BOOST_TEST(is_empty(pool));
+}
+
+#if !defined(__SANITIZE_THREAD__)
+BOOST_AUTO_TEST_CASE(a_child_process_can_use_it) {
+    auto const seed = strata::test::seed("fork");
+    counting_upstream upstream;
+    pool_type below{&upstream};
+    pool_type pool{tiny, &below};
+    std::atomic<bool> done{false};
+    std::thread other{[&] {
+        for (std::uint64_t i = 0; !done; ++i)
+            churn(pool, seed + i, 1000, 2000);
+    }};
+    for (int i = 0; i < 30; ++i) {
+        pid_t const child = ::fork();
+        if (child == 0) {
+            ::alarm(20); // a lock that nobody holds would never be let go
+            bool const sound = churn(pool, seed, 5000, 2000);
+            ::_exit(sound ? 0 : 1);
+        }
+        int status = 1;
+        BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
+        BOOST_REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    }
+    done = true;
+    other.join();
+    BOOST_TEST(is_empty(pool));
+}
+#endif
+
+BOOST_AUTO_TEST_SUITE_END()
