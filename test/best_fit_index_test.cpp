@@ -86,8 +86,8 @@ class pair_of_both {
     }
     [[nodiscard]] bool agree_on_all() const {
         std::map<granule, granule> seen;
-        bool const sound =
-            index.check(memory_, [&](granule g, granule size) { seen.emplace(g, size); });
+        bool const sound = index.check(memory_, ~granule{0},
+                                       [&](granule g, granule size) { seen.emplace(g, size); });
         granule const most = sizes_.empty() ? 0 : *sizes_.rbegin();
         return sound && seen == places_ && index.largest(memory_) == most;
     }
@@ -210,7 +210,7 @@ BOOST_AUTO_TEST_CASE(check_finds_a_block_that_lies_astray) {
     index.insert(words, root, 2056); // one bin: 2048 to 2111 granules
     index.insert(words, smaller, 2050);
     index.insert(words, larger, 2100);
-    auto const sound = [&] { return index.check(words, [](granule, granule) {}); };
+    auto const sound = [&] { return index.check(words, ~granule{0}, [](granule, granule) {}); };
     BOOST_TEST(sound());
     words.set(root, word_child + 0, larger); // in the right bin, on the wrong side
     words.set(root, word_child + 1, smaller);

@@ -281,6 +281,34 @@ BOOST_AUTO_TEST_CASE(any_buffer_however_aligned_and_small) {
     }
 }
 
+BOOST_AUTO_TEST_CASE(check_invariants_finds_damage_and_survives_it) {
+    alignas(64) static std::array<std::byte, 65536> memory;
+    best_fit_resource region{memory.data(), memory.size()};
+    auto* const marks = reinterpret_cast<std::uint64_t*>(memory.data() + region.capacity_bytes());
+    void* const large = region.allocate(160); // granules 1 to 10
+    void* const freed = region.allocate(64);
+    void* const last = region.allocate(16);
+    region.deallocate(large, 160);
+    BOOST_REQUIRE(region.check_invariants());
+    auto const finds = [&](std::size_t word, std::uint64_t mark) {
+        marks[word] ^= mark;
+        bool const found = !region.check_invariants();
+        marks[word] ^= mark;
+        return found && region.check_invariants();
+    };
+    BOOST_TEST(finds(0, std::uint64_t{1} << 2 * 5));  // live, within the free block
+    BOOST_TEST(finds(0, std::uint64_t{2} << 2 * 5));  // an end there
+    BOOST_TEST(finds(0, std::uint64_t{2}));           // of granule 0
+    BOOST_TEST(finds(10, std::uint64_t{1}));          // live, behind top
+    BOOST_TEST(finds(0, std::uint64_t{1} << 2 * 11)); // a live block's
+    region.deallocate(freed, 64);
+    for (int const byte : {0xdd, 0xff, 0x01}) { // written to after it was freed
+        std::memset(freed, byte, 64);
+        BOOST_TEST(!region.check_invariants());
+    }
+    static_cast<void>(last);
+}
+
 BOOST_AUTO_TEST_CASE(assign_replaces_the_region_only_while_nothing_is_live) {
     alignas(16) std::array<std::byte, 1024> memory;
     counting_upstream upstream;

@@ -17,8 +17,9 @@
 // merged (detail/deferring_region.hpp), and full regions are followed by further ones
 // (detail/further_regions.hpp).
 //
-// Cost: allocate O(1) for blocks below 8 KiB, O(26) above; deallocate the same, and 1/64 step for
-// each granule freed, which finds a size that reaches over a neighbour. 1.6 % of the region for
+// Cost: allocate O(1) where a free block below 8 KiB, or top, serves it, else O(26); deallocate
+// O(1) for what becomes a free block below 8 KiB, else O(26), and 1/32 step for each granule of
+// blocks above 480 bytes, which finds a size that reaches over a neighbour. 1.6 % of the region for
 // bits, 10 KiB in the object. No upstream call after the constructor unless a request does not fit.
 // Not for a proved bound on memory: the worst case of best fit is M(n - 2) for blocks of 1 to n
 // granules with M live; fixed_block_resource has a bound. Regions up to 64 GiB.

@@ -11,7 +11,8 @@
 //
 //   I1  the blocks in an exact bin's list have its size.
 //   I2  a trie node has prev = 0, the blocks behind it in its list have not.
-//   I3  below a trie node's child i lie only blocks whose next open size bit is i.
+//   I3  below a trie node's child i lie only blocks whose next open size bit is i; a root may have
+//       any size of its bin, that of a node below it, too.
 //
 // Cost: insert, remove, find: O(1) below 8 KiB, above O(open size bits) <= 26; 5 KiB a region.
 // Source: Lea, "A memory allocator" (dlmalloc 2.8, tree bins; 32 bins an octave where it has 2).
@@ -79,14 +80,16 @@ class best_fit_index {
 
     [[nodiscard]] granule largest(memory m) const noexcept; ///< size of the largest block; 0: none
 
-    /// Calls f(g, size) for each block. Returns: whether all invariants hold.
+    /// Calls f(g, size) for each block, all of which should lie below `limit`: what is damaged is not
+    /// followed beyond. Returns: whether all invariants hold.
     template <class Visitor>
-    bool check(memory m, Visitor const& f) const {
+    bool check(memory m, granule limit, Visitor const& f) const {
         bool sound = true;
+        granule left = limit; // more blocks than granules are a circle
         for (std::size_t bin = 0; bin < bins; ++bin) {
             sound = lists_.is_marked_rightly(bin) && sound;
             if (lists_.head(bin) != 0)
-                sound = check_below(m, lists_.head(bin), bin, 0, 0, f) && sound;
+                sound = check_below(m, lists_.head(bin), bin, 0, 0, limit, left, f) && sound;
         }
         return sound;
     }
@@ -119,22 +122,28 @@ class best_fit_index {
 
     // `way`: the open size bits, `depth` of them, that lead to g.
     template <class Visitor>
-    bool check_below(memory m, granule g, std::size_t bin, granule way, int depth,
-                     Visitor const& f) const {
+    bool check_below(memory m, granule g, std::size_t bin, granule way, int depth, granule limit,
+                     granule& left, Visitor const& f) const {
+        if (g >= limit || depth > 32)
+            return false;
         bool sound = m.get(g, word_prev) == 0;
         if (bin >= exact_sizes) {
             std::uint64_t const astray = open_bits(m.size_at(g)) ^ way;
             sound = astray >> (32 - depth) == 0 && sound;
         }
         for (granule b = g, before = 0; b != 0; before = b, b = m.get(b, word_next)) {
+            if (b >= limit || left-- == 0)
+                return false;
             sound = sound && bin_of(m.size_at(b)) == bin && m.size_at(b) == m.size_at(g) &&
                     m.get(b, word_prev) == before;
             f(b, m.size_at(b));
         }
         for (granule side = 0; bin >= exact_sizes && side < 2; ++side)
             if (granule const c = child(m, g, side); c != 0)
-                sound = m.get(c, word_parent) == g &&
-                        check_below(m, c, bin, way | side << (31 - depth), depth + 1, f) && sound;
+                sound =
+                    c < limit && m.get(c, word_parent) == g &&
+                    check_below(m, c, bin, way | side << (31 - depth), depth + 1, limit, left, f) &&
+                    sound;
         return sound;
     }
 

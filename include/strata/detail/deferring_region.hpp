@@ -71,11 +71,13 @@ class deferring_region : public Region {
     bool deallocate(void const* p, std::size_t bytes, std::size_t alignment) noexcept {
         std::size_t const size = granules_for(bytes);
         std::size_t const g = Region::granule_of(p);
-        // What waits is of another size, or in this one's row.
-        if (size > most_size_ || alignment > granule_bytes)
-            return (size > most_size_ || !waits_in(size, g)) &&
-                   Region::deallocate(p, bytes, alignment);
-        if (!Region::is_live_block(p, bytes, alignment) || waits_in(size, g))
+        if (size > most_size_) // nothing of that size waits
+            return Region::deallocate(p, bytes, alignment);
+        if (waits_in(size, g))
+            return false;
+        if (alignment > granule_bytes) // the next request of its kind would not look here
+            return Region::deallocate(p, bytes, alignment);
+        if (!Region::is_live_block(p, bytes, alignment))
             return false;
         if (counts_[size - 1] == row_places)
             merge_oldest(size, row_places / 2);
@@ -99,7 +101,8 @@ class deferring_region : public Region {
     bool try_resize(void const* p, std::size_t old_bytes, std::size_t new_bytes) noexcept {
         if (Region::try_resize(p, old_bytes, new_bytes))
             return true;
-        if (!waits(as_bytes(p) + granules_for(old_bytes) * granule_bytes))
+        if (granules_for(new_bytes) * granule_bytes > Region::capacity_bytes() ||
+            !waits(as_bytes(p) + granules_for(old_bytes) * granule_bytes))
             return false;
         merge_all();
         return Region::try_resize(p, old_bytes, new_bytes);

@@ -2,7 +2,7 @@
 #pragma once
 
 // The free blocks of a small region, found by size in constant time: a block that is large enough,
-// and at most an eighth larger than the smallest such block where that is short of 64 granules.
+// and the smallest such block where the request is below 64 granules and one below 64 serves it.
 //
 //      │ size │ next │ prev │ … │ size │           a free block; one granule holds all
 //
@@ -103,14 +103,18 @@ class good_fit_index {
         return most;
     }
 
-    /// Calls f(g, size) for each block. Returns: whether all invariants hold.
+    /// Calls f(g, size) for each block, all of which should lie below `limit`: what is damaged is not
+    /// followed beyond. Returns: whether all invariants hold.
     template <class Visitor>
-    bool check(memory m, Visitor const& f) const {
+    bool check(memory m, granule limit, Visitor const& f) const {
         bool sound = true;
+        granule left = limit; // more blocks than granules are a circle
         for (std::size_t bin = 0; bin < bins; ++bin) {
             sound = lists_.is_marked_rightly(bin) && sound;
             granule before = 0;
             for (granule g = lists_.head(bin); g != 0; before = g, g = m.get(g, lists::word_next)) {
+                if (g >= limit || left-- == 0)
+                    return false;
                 f(g, m.size_at(g));
                 sound =
                     sound && bin_of(m.size_at(g)) == bin && m.get(g, lists::word_prev) == before;

@@ -61,13 +61,13 @@ class region_resource : public resource {
         case Region::freeing::done:
             return;
         case Region::freeing::merge:
-            return merge(p, bytes, alignment);
+            return deallocate_merging(p, bytes, alignment);
         case Region::freeing::ask:
             return deallocate_slow(p, bytes, alignment);
         }
     }
-    [[gnu::noinline]] void merge(void* p, std::size_t bytes, std::size_t alignment) {
-        if (!region_.merge(p, bytes)) [[unlikely]]
+    [[gnu::noinline]] void deallocate_merging(void* p, std::size_t bytes, std::size_t alignment) {
+        if (!region_.deallocate_merging(p, bytes)) [[unlikely]]
             deallocate_slow(p, bytes, alignment);
     }
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment) {
