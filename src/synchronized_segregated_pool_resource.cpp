@@ -38,8 +38,14 @@ synchronized_segregated_pool_resource::synchronized_segregated_pool_resource(
 }
 
 synchronized_segregated_pool_resource::~synchronized_segregated_pool_resource() {
-    for_each_shard([this](shard& s) { forget(s); });
-    leave();
+    detail::thread_cache* gone = nullptr;
+    while (detail::thread_cache* const s = caches()) {
+        forget(*s);
+        s->next_of_instance = std::exchange(gone, s);
+    }
+    leave(); // a thread that has just ended may be at one of them
+    while (gone != nullptr)
+        destroy(static_cast<shard&>(*std::exchange(gone, gone->next_of_instance)));
     release();
 }
 
@@ -47,17 +53,15 @@ synchronized_segregated_pool_resource::~synchronized_segregated_pool_resource() 
 
 template <class Function>
 void synchronized_segregated_pool_resource::for_each_shard(Function const& f) const {
-    for (shard* s = shards_.load(std::memory_order_acquire); s != nullptr; s = s->next)
-        f(*s);
+    for (detail::thread_cache* s = caches(); s != nullptr; s = s->next_of_instance)
+        f(static_cast<shard&>(*s));
 }
 
 // Returns: one that no thread has, from the list, or new.
 synchronized_segregated_pool_resource::shard&
 synchronized_segregated_pool_resource::unused_shard() {
-    for (shard* s = shards_.load(std::memory_order_acquire); s != nullptr; s = s->next)
-        if (s->is_free.load(std::memory_order_relaxed) &&
-            s->is_free.exchange(false, std::memory_order_acquire))
-            return *s;
+    if (auto* const waiting = static_cast<shard*>(unused()))
+        return *waiting;
     std::lock_guard const lock{source_mutex_};
     auto* const s = ::new (do_upstream_resource()->allocate(sizeof(shard), alignof(shard))) shard;
     s->table = source_.table();
@@ -66,26 +70,12 @@ synchronized_segregated_pool_resource::unused_shard() {
     return *s;
 }
 
-// The shard is the thread's now, or, where the thread's local objects are gone, free again.
-// Returns: whether it is the thread's.
-bool synchronized_segregated_pool_resource::join_with(shard& mine) noexcept {
-    if (!std::exchange(mine.is_listed, true)) {
-        std::lock_guard const lock{source_mutex_};
-        mine.next = shards_.load(std::memory_order_relaxed);
-        shards_.store(&mine, std::memory_order_release);
-    }
-    bool const joined = join(mine);
-    if (!joined)
-        mine.is_free.store(true, std::memory_order_release);
-    return joined;
-}
-
 // Returns: a shard that is the thread's now; null where it can have none, or upstream has no memory.
 synchronized_segregated_pool_resource::shard*
 synchronized_segregated_pool_resource::joined() noexcept {
     try {
         shard& mine = unused_shard();
-        return join_with(mine) ? &mine : nullptr;
+        return join(mine) ? &mine : nullptr;
     } catch (...) {
         return nullptr;
     }
@@ -121,20 +111,11 @@ void synchronized_segregated_pool_resource::enlarge(shard& mine, std::size_t c) 
 // Requires: no other call; it is in the list, and its slabs are nobody's.
 void synchronized_segregated_pool_resource::give_back(shard& gone) noexcept {
     forget(gone);
-    if (shards_ == &gone)
-        shards_ = gone.next;
-    else
-        for_each_shard([&](shard& s) {
-            if (s.next == &gone)
-                s.next = gone.next;
-        });
     destroy(gone);
 }
 
 void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cache) noexcept {
-    auto& mine = static_cast<shard&>(cache);
-    flush_all(mine);
-    mine.is_free.store(true, std::memory_order_release);
+    flush_all(static_cast<shard&>(cache));
 }
 
 void synchronized_segregated_pool_resource::lock_all() noexcept {
@@ -162,14 +143,14 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
     try {
         mine = &unused_shard();
         void* const p = pop(*mine, bytes, c);
-        join_with(*mine);
+        join(*mine);
         return p;
     } catch (...) { // nothing has changed
         if (mine != nullptr && mine->is_listed)
             mine->is_free.store(true, std::memory_order_release);
         else if (mine != nullptr)
             destroy(*mine);
-        shard* const any = shards_.load(std::memory_order_acquire);
+        auto* const any = static_cast<shard*>(caches());
         if (mine != nullptr || any == nullptr)
             throw;
         magazine m; // no memory for a shard: a block may be had without
@@ -239,10 +220,11 @@ bool synchronized_segregated_pool_resource::draw_from_others(shard const* mine, 
                                                              magazine& into, std::size_t most,
                                                              std::size_t idle_for) noexcept {
     std::size_t const now = slabs_taken_.load(std::memory_order_relaxed);
-    for (shard* other = shards_.load(std::memory_order_acquire);
-         other != nullptr && into.is_empty(); other = other->next)
-        if (other != mine && now - other->last_seen.load(std::memory_order_relaxed) >= idle_for)
-            draw(*other, c, into, most);
+    for_each_shard([&](shard& other) {
+        if (&other != mine && into.is_empty() &&
+            now - other.last_seen.load(std::memory_order_relaxed) >= idle_for)
+            draw(other, c, into, most);
+    });
     return !into.is_empty();
 }
 
@@ -405,8 +387,8 @@ bool synchronized_segregated_pool_resource::do_owns(void const* p) const {
 }
 
 void synchronized_segregated_pool_resource::do_release() {
-    while (shards_ != nullptr)
-        give_back(*shards_);
+    while (caches() != nullptr)
+        give_back(static_cast<shard&>(*caches()));
     returned_without_shard_ = 0;
     source_.release();
     served_.release();
@@ -416,8 +398,8 @@ std::size_t synchronized_segregated_pool_resource::do_trim() {
     std::size_t const before = held_bytes();
     for_each_shard([this](shard& s) { flush_all(s); });
     source_.trim();
-    for (shard* s = shards_; s != nullptr;) {
-        shard* const next = s->next;
+    for (auto* s = static_cast<shard*>(caches()); s != nullptr;) {
+        auto* const next = static_cast<shard*>(s->next_of_instance);
         s->table = source_.table();
         if (s->slabs == 0) {
             returned_without_shard_ += s->bytes_returned - s->bytes_taken;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include <pthread.h>
 
@@ -87,6 +88,7 @@ void thread_registry::thread_ends(thread_cache*& caches) noexcept {
         ++instance.taking_back_;
         lock.unlock();
         instance.take_back(cache);
+        cache.is_free.store(true, std::memory_order_release);
         lock.lock();
         --instance.taking_back_;
     }
@@ -134,6 +136,11 @@ void thread_cached::forget(thread_cache& cache) noexcept {
     std::lock_guard const lock{all.threads_mutex};
     if (cache.list_of_thread != nullptr)
         unlink(cache);
+    if (caches_ == &cache)
+        caches_ = cache.next_of_instance;
+    for (thread_cache* c = caches_; c != nullptr; c = c->next_of_instance)
+        if (c->next_of_instance == &cache)
+            c->next_of_instance = cache.next_of_instance;
 }
 
 thread_cache* thread_cached::known() const noexcept {
@@ -148,10 +155,26 @@ thread_cache* thread_cached::known() const noexcept {
     return found;
 }
 
+thread_cache* thread_cached::unused() noexcept {
+    for (thread_cache* c = caches(); c != nullptr; c = c->next_of_instance)
+        if (c->is_free.load(std::memory_order_relaxed) &&
+            c->is_free.exchange(false, std::memory_order_acquire))
+            return c;
+    return nullptr;
+}
+
 bool thread_cached::join(thread_cache& cache) noexcept {
-    if (has_ended)
+    if (!std::exchange(cache.is_listed, true)) {
+        cache.instance = this;
+        cache.next_of_instance = caches_.load(std::memory_order_relaxed);
+        while (!caches_.compare_exchange_weak(cache.next_of_instance, &cache,
+                                              std::memory_order_release)) {
+        }
+    }
+    if (has_ended) {
+        cache.is_free.store(true, std::memory_order_release);
         return false;
-    cache.instance = this;
+    }
     std::lock_guard const lock{the.registry.threads_mutex};
     link(cache, own_caches.first); // the thread's first use of it registers its destructor
     slots_of_thread[slot_] = {generation_, &cache};

@@ -93,13 +93,10 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
         alignas(64) std::mutex mutex; // of the pools
         std::array<shard_pool, detail::size_classes::most_classes> pools{};
         std::size_t slabs = 0;          // under the mutex
-        shard* next = nullptr;          // in the list of all, once and for ever
         std::size_t magazine_bytes = 0; // under the source's lock
 
         [[nodiscard]] std::size_t bytes() const noexcept { return sizeof(shard) + magazine_bytes; }
-        bool is_listed = false;
         std::atomic<std::size_t> last_seen{}; // slabs_taken_ when it was at slabs last
-        std::atomic<bool> is_free{};          // no thread has it
     };
 
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
@@ -162,7 +159,6 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
     shard& unused_shard();
-    bool join_with(shard& mine) noexcept;
     shard* joined() noexcept;
     void destroy(shard& gone) noexcept;
     void give_back(shard& gone) noexcept;
@@ -185,7 +181,6 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     // Asked for in blocks that came back to nobody's shard, and more such sums: it may wrap.
     std::atomic<std::size_t> returned_without_shard_{};
     std::atomic<std::size_t> slabs_taken_{};
-    std::atomic<shard*> shards_{}; // all that were ever made
     mutable std::mutex
         source_mutex_; // of the source and the served blocks; upstream is called under it
 };

@@ -25,6 +25,7 @@
 // of it, so that a library loaded late needs no call to find them.
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -32,12 +33,16 @@ namespace strata::detail {
 
 class thread_cached;
 
-/// The part of a cache that its thread knows.
+/// The part of a cache that threads and instances know.
 struct thread_cache {
     thread_cached* instance = nullptr;
     thread_cache* next_of_thread = nullptr;
     thread_cache* previous_of_thread = nullptr;
     thread_cache** list_of_thread = nullptr; ///< null: no thread has it
+
+    thread_cache* next_of_instance = nullptr;
+    bool is_listed = false;      ///< by its instance
+    std::atomic<bool> is_free{}; ///< listed, and waits for a thread
 };
 
 struct thread_slot {
@@ -74,14 +79,21 @@ class thread_cached {
     }
     /// Returns: the calling thread's cache; null where it has none.
     [[nodiscard]] thread_cache* known() const noexcept;
-    /// Makes `cache`, which no thread has, the calling thread's. Requires: it has none.
-    /// Returns: whether it did; not where the thread's local objects are gone.
+    /// Returns: one that waits for a thread, and is the caller's to hand on; null where none does.
+    [[nodiscard]] thread_cache* unused() noexcept;
+    /// Makes `cache`, which is unused or new, the calling thread's. Requires: it has none.
+    /// Returns: whether it did; where the thread's local objects are gone, the cache waits again.
     bool join(thread_cache& cache) noexcept;
+    /// All caches that have ever joined, those made meanwhile perhaps not.
+    [[nodiscard]] thread_cache* caches() const noexcept {
+        return caches_.load(std::memory_order_acquire);
+    }
 
     /// No thread will find the instance, or give a cache back to it, from now on. Waits for those
     /// that do so at the time. To be called in the destructor, while no other call runs.
     void leave() noexcept;
-    /// Takes a cache away from its thread, if one has it. Requires: no other call at the time.
+    /// Takes a cache away from its thread, if one has it, and from the list of caches.
+    /// Requires: no other call at the time.
     void forget(thread_cache& cache) noexcept;
 
   private:
@@ -96,6 +108,7 @@ class thread_cached {
     std::uint64_t generation_ = ~std::uint64_t{0}; // no slot has that
     std::size_t slot_ = 0;
     std::uint32_t taking_back_ = 0; // threads that are in take_back()
+    std::atomic<thread_cache*> caches_{};
     thread_cached* next_ = nullptr; // in the registry's list
     thread_cached* previous_ = nullptr;
 };
