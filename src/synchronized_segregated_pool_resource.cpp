@@ -168,7 +168,7 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
 void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes, std::size_t c) {
     if (mine.magazines[c].is_empty())
         refill(mine, c);
-    add(mine.bytes_taken, bytes);
+    detail::add_relaxed(mine.bytes_taken, bytes);
     return mine.magazines[c].pop();
 }
 
@@ -277,7 +277,7 @@ synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t by
         mine = joined();
     if (mine == nullptr) { // without a shard, the slab has it back at once
         returned_without_shard_.fetch_add(bytes, std::memory_order_relaxed);
-        detail::set_mark(mark, false);
+        detail::set_mark(mark, 0);
         cached_block const alone{detail::as_bytes(p), mark, s};
         put(flush({&alone, 1}));
         return std::nullopt;
@@ -287,7 +287,7 @@ synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t by
         enlarge(*mine, c);
     if (m.is_full())
         flush_oldest(*mine, c, (m.capacity() + 1) / 2);
-    add(mine->bytes_returned, bytes);
+    detail::add_relaxed(mine->bytes_returned, bytes);
     m.push(p, mark, s);
     return std::nullopt;
 }
@@ -421,8 +421,9 @@ bool synchronized_segregated_pool_resource::is_live(slab const& s, void const* p
 }
 
 std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const noexcept {
-    return static_cast<std::size_t>(std::count_if(
-        s.marks, s.marks + s.blocks, [](std::uint8_t& mark) { return detail::is_marked(&mark); }));
+    return static_cast<std::size_t>(
+        std::count_if(s.marks, s.marks + s.blocks,
+                      [](std::uint8_t& mark) { return detail::get_mark(&mark) != 0; }));
 }
 
 statistics synchronized_segregated_pool_resource::do_stats() const {
@@ -431,8 +432,8 @@ statistics synchronized_segregated_pool_resource::do_stats() const {
     statistics s = segregated_base::do_stats();
     std::size_t requested = 0 - returned_without_shard_.load(std::memory_order_relaxed);
     for_each_shard([&](shard& one) {
-        requested += std::atomic_ref{one.bytes_taken}.load(std::memory_order_relaxed) -
-                     std::atomic_ref{one.bytes_returned}.load(std::memory_order_relaxed);
+        requested +=
+            detail::load_relaxed(one.bytes_taken) - detail::load_relaxed(one.bytes_returned);
         s.footprint_bytes += one.bytes();
         s.overhead_bytes += one.bytes();
     });

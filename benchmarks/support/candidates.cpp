@@ -10,6 +10,7 @@
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
+#include <strata/synchronized_fixed_block_resource.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 #include <strata/tracked_block_resource.hpp>
 
@@ -205,7 +206,6 @@ void add_strata(candidates& list) {
                     .about = "synchronized_fixed_block_resource, as fixed_block",
                     .side = side::strata,
                     .thread_safe = true,
-                    .is_locked = true,
                     .make = make_fixed_block<synchronized_fixed_block_resource>});
     list.push_back({.name = "sync segregated_pool",
                     .about = "synchronized_segregated_pool_resource, default options",

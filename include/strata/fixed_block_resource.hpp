@@ -39,6 +39,8 @@
 
 namespace strata {
 
+class synchronized_fixed_block_resource;
+
 class fixed_block_resource final : public resource {
   public:
     /// A pool of at least `capacity_bytes`, in blocks of `block_bytes`.
@@ -75,6 +77,8 @@ class fixed_block_resource final : public resource {
     [[nodiscard]] std::size_t capacity_blocks() const noexcept { return blocks_; }
 
   private:
+    friend class synchronized_fixed_block_resource; // takes and gives many blocks in one lock
+
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
         if (bytes <= block_bytes_ && alignment <= common_alignment_) [[likely]] {
             if (front_ != nullptr) {

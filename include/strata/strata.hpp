@@ -11,5 +11,6 @@
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/statistics.hpp>
 #include <strata/synchronized.hpp>
+#include <strata/synchronized_fixed_block_resource.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 #include <strata/tracked_block_resource.hpp>

@@ -169,17 +169,15 @@ class synchronized final : public resource {
 };
 
 class best_fit_resource;
-class fixed_block_resource;
 class tracked_block_resource;
 template <std::size_t Bytes, std::unsigned_integral Index>
 class basic_dll_arena_resource;
 
-// Behind a std::mutex; who uses one includes the header of its resource, too. The segregated pool has
-// a form of its own: synchronized_segregated_pool_resource.hpp.
+// Behind a std::mutex; who uses one includes the header of its resource, too. The pools of blocks have
+// forms of their own: synchronized_segregated_pool_resource, synchronized_fixed_block_resource.
 using synchronized_best_fit_resource = synchronized<best_fit_resource>;
 using synchronized_dll_arena_resource =
     synchronized<basic_dll_arena_resource<65536, std::uint16_t>>;
-using synchronized_fixed_block_resource = synchronized<fixed_block_resource>;
 using synchronized_tracked_block_resource = synchronized<tracked_block_resource>;
 
 } // namespace strata

@@ -108,7 +108,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
         magazine& m = mine->magazines[classes_.of(bytes, alignment)];
         if (m.is_empty()) [[unlikely]]
             return allocate_slow(bytes, alignment);
-        add(mine->bytes_taken, bytes);
+        detail::add_relaxed(mine->bytes_taken, bytes);
         return m.pop();
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
@@ -123,7 +123,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
         magazine& m = mine->magazines[c];
         if (mark == nullptr || m.is_full()) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
-        add(mine->bytes_returned, bytes);
+        detail::add_relaxed(mine->bytes_returned, bytes);
         m.push(p, mark, s);
     }
 
@@ -149,12 +149,6 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
     [[nodiscard]] bool is_live(slab const& s, void const* p) const noexcept override;
     [[nodiscard]] std::size_t live_in(slab const& s) const noexcept override;
-
-    // For others that read them: the thread that writes is one.
-    static void add(std::size_t& count, std::size_t bytes) noexcept {
-        std::atomic_ref const all{count};
-        all.store(all.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
-    }
 
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);

@@ -13,6 +13,7 @@
 #include <strata/fixed_block_resource.hpp>
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
+#include <strata/synchronized_fixed_block_resource.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 #include <strata/tracked_block_resource.hpp>
 
@@ -92,6 +93,21 @@ subject segregated_pool(std::string name, segregated_pool_options const& options
     return growing<segregated_pool_resource>(std::move(name), options);
 }
 
+subject fixed_block_for_threads(std::string name) {
+    subject s =
+        bounded<synchronized_fixed_block_resource>(std::move(name), region_bytes, std::size_t{64});
+    s.constructor_calls = 2;
+    s.gathers_late = true;
+    return s;
+}
+
+subject fixed_block_for_threads_in_a_buffer() {
+    subject s = in_a_buffer<synchronized_fixed_block_resource>(
+        "fixed_block_resource for threads in a buffer", std::size_t{48});
+    s.gathers_late = true;
+    return s;
+}
+
 subject for_threads(std::string name, segregated_pool_options const& options) {
     subject s = growing<synchronized_segregated_pool_resource>(std::move(name), options);
     s.gathers_late = true;
@@ -123,8 +139,10 @@ std::vector<subject> every_variant() {
         deferring("best_fit_resource deferring a little", 100),
         arena<synchronized_dll_arena_resource>("dll_arena_resource behind a lock"),
         in_a_buffer<basic_dll_arena_resource<0, std::uint32_t>>("dll_arena_resource in a buffer"),
-        bounded<synchronized_fixed_block_resource>("fixed_block_resource behind a lock",
-                                                   region_bytes, std::size_t{64}),
+        bounded<synchronized<fixed_block_resource>>("fixed_block_resource behind a lock",
+                                                    region_bytes, std::size_t{64}),
+        fixed_block_for_threads("fixed_block_resource for threads"),
+        fixed_block_for_threads_in_a_buffer(),
         in_a_buffer<fixed_block_resource>("fixed_block_resource in a buffer", std::size_t{48}),
         bounded<fixed_block_resource>("fixed_block_resource of 8 bytes", region_bytes / 4,
                                       std::size_t{8}),
@@ -132,9 +150,8 @@ std::vector<subject> every_variant() {
                                       std::size_t{1000}),
         growing<synchronized<segregated_pool_resource>>("segregated_pool_resource behind a lock"),
         for_threads("segregated_pool_resource for threads", {}),
-        for_threads(
-            "segregated_pool_resource for threads of small slabs",
-            {.largest_block_bytes = 2048, .slab_bytes = 4096, .largest_chunk_bytes = 8192}),
+        for_threads("segregated_pool_resource for threads of small slabs",
+                    {.largest_block_bytes = 2048, .slab_bytes = 4096, .largest_chunk_bytes = 8192}),
         segregated_pool("segregated_pool_resource passing through", {.pass_through = true}),
         segregated_pool("segregated_pool_resource of powers of two",
                         {.block_sizes = power_of_two_sizes}),

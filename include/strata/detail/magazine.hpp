@@ -16,12 +16,20 @@
 
 namespace strata::detail {
 
-inline void set_mark(std::uint8_t* mark, bool live) noexcept {
-    std::atomic_ref{*mark}.store(live ? std::uint8_t{1} : std::uint8_t{0},
-                                 std::memory_order_relaxed);
+inline void set_mark(std::uint8_t* mark, std::uint8_t value) noexcept {
+    std::atomic_ref{*mark}.store(value, std::memory_order_relaxed);
 }
-inline bool is_marked(std::uint8_t* mark) noexcept {
-    return std::atomic_ref{*mark}.load(std::memory_order_relaxed) != 0;
+inline std::uint8_t get_mark(std::uint8_t* mark) noexcept {
+    return std::atomic_ref{*mark}.load(std::memory_order_relaxed);
+}
+
+/// A sum that one thread writes and others read.
+inline void add_relaxed(std::size_t& sum, std::size_t n) noexcept {
+    std::atomic_ref const all{sum};
+    all.store(all.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+}
+inline std::size_t load_relaxed(std::size_t& sum) noexcept {
+    return std::atomic_ref{sum}.load(std::memory_order_relaxed);
 }
 
 /// Returns: the mark of the block of that class that begins at p in the slab, if it is live; else
@@ -31,7 +39,7 @@ inline std::uint8_t* live_mark(slab const& s, std::size_t size_class, void const
     if (offset >= s.bytes || s.size_class != size_class)
         return nullptr;
     std::uint64_t const i = s.block_of(offset);
-    return i < s.blocks && is_marked(s.marks + i) ? s.marks + i : nullptr;
+    return i < s.blocks && get_mark(s.marks + i) != 0 ? s.marks + i : nullptr;
 }
 
 struct cached_block {
@@ -72,14 +80,14 @@ struct magazine {
     std::byte* pop() noexcept {
         cached_block const* const last = --top;
         std::byte* const block = last->block; // before a byte is written, which might be anything
-        set_mark(last->mark, true);
+        set_mark(last->mark, 1);
         return block;
     }
     /// Requires: it is not full.
     void push(void* p, std::uint8_t* mark, slab* from) noexcept {
         cached_block* const next = top++;
         *next = {as_bytes(p), mark, from};
-        set_mark(mark, false);
+        set_mark(mark, 0);
     }
 };
 

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: BSL-1.0
+#define BOOST_TEST_MODULE synchronized_fixed_block
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <barrier>
+#include <cstddef>
+#include <memory_resource>
+#include <optional>
+#include <random>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <strata/synchronized_fixed_block_resource.hpp>
+
+#include "support/counting_upstream.hpp"
+#include "support/misuse_recorder.hpp"
+#include "support/seed.hpp"
+#include "support/threads.hpp"
+
+using pool_type = strata::synchronized_fixed_block_resource;
+using strata::misuse_kind;
+using strata::test::belt;
+using strata::test::churn;
+using strata::test::counting_upstream;
+using strata::test::filled_block;
+using strata::test::misuse_recorder;
+using strata::test::on_threads;
+
+namespace {
+
+bool is_empty(pool_type& pool) {
+    auto const s = pool.stats();
+    return s.live_blocks == 0 && s.live_bytes == 0 && s.requested_bytes == 0;
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_SUITE(synchronized_fixed_block)
+
+// Single blocks, runs, and what does not fit.
+BOOST_AUTO_TEST_CASE(threads_share_it_and_upstream_sees_one_at_a_time) {
+    auto const seed = strata::test::seed("threads");
+    for (std::size_t const most_bytes : {64u, 200u, 3000u}) {
+        counting_upstream upstream; // not made for threads
+        pool_type pool{200'000, 64, &upstream};
+        std::atomic<int> unsound{0};
+        on_threads(4, [&](std::size_t i) {
+            if (!churn(pool, seed + i, 20'000, most_bytes))
+                ++unsound;
+        });
+        BOOST_TEST(unsound == 0);
+        BOOST_TEST(is_empty(pool));
+        BOOST_TEST(pool.check_invariants());
+        pool.trim();
+        BOOST_TEST(pool.stats().free_blocks == pool.capacity_blocks());
+        BOOST_TEST(upstream.live_blocks() == 2u); // the region, the marks
+    }
+}
+
+BOOST_AUTO_TEST_CASE(producers_and_consumers) {
+    auto const seed = strata::test::seed("producers");
+    pool_type pool{1 << 20, 48};
+    belt between;
+    std::atomic<int> unsound{0};
+    std::atomic<int> producing{4};
+    on_threads(8, [&](std::size_t i) {
+        std::mt19937_64 random{seed + i};
+        if (i < 4) {
+            for (int k = 0; k < 10'000; ++k)
+                between.put({pool, 1 + random() % 60, static_cast<unsigned char>(random())});
+            --producing;
+            return;
+        }
+        for (;;) {
+            bool const is_last = producing == 0;
+            auto block = between.take();
+            if (block && !block->give_back(pool))
+                ++unsound;
+            if (!block && is_last)
+                return;
+            if (!block)
+                std::this_thread::yield();
+        }
+    });
+    BOOST_TEST(unsound == 0);
+    BOOST_TEST(is_empty(pool));
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(idle_threads_keep_no_more_than_their_magazines) {
+    counting_upstream upstream;
+    pool_type pool{64 * 4096, 64, &upstream};
+    std::barrier idle{5};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i)
+        threads.emplace_back([&] {
+            std::vector<void*> blocks(500);
+            for (void*& p : blocks)
+                p = pool.allocate(64);
+            for (void* const p : blocks)
+                pool.deallocate(p, 64);
+            idle.arrive_and_wait();
+            idle.arrive_and_wait();
+        });
+    idle.arrive_and_wait();
+    std::set<void*> blocks;
+    while (pool.owns(*blocks.insert(pool.allocate(64)).first)) {
+    }
+    BOOST_TEST(blocks.size() > 4096u - 4 * 64);
+    for (void* const p : blocks)
+        pool.deallocate(p, 64);
+    idle.arrive_and_wait();
+    for (std::thread& thread : threads)
+        thread.join();
+    BOOST_TEST(is_empty(pool));
+    BOOST_TEST(pool.check_invariants());
+    // Their threads have ended: all blocks are there again.
+    std::vector<void*> all(4096);
+    for (void*& p : all)
+        p = pool.allocate(64);
+    BOOST_TEST(std::all_of(all.begin(), all.end(), [&](void* p) { return pool.owns(p); }));
+    for (void* const p : all)
+        pool.deallocate(p, 64);
+}
+
+BOOST_AUTO_TEST_CASE(misuse_is_found_whichever_thread_freed_before) {
+    pool_type pool{64 * 1000, 64};
+    misuse_recorder recorder;
+    auto const first_heard = [&] {
+        auto const heard = recorder.take();
+        BOOST_REQUIRE(heard.size() == 1u);
+        BOOST_TEST(heard[0].where == &pool);
+        return heard[0].kind;
+    };
+    for (std::size_t const bytes : {8u, 64u, 200u}) { // a run, too
+        auto* const p = static_cast<std::byte*>(pool.allocate(bytes));
+        std::thread{[&] { pool.deallocate(p + 1, bytes); }}.join();
+        BOOST_CHECK(first_heard() == misuse_kind::misaligned_pointer);
+        std::thread{[&] { pool.deallocate(p, bytes + 3000); }}.join();
+        BOOST_CHECK(first_heard() == misuse_kind::size_mismatch);
+        if (bytes > 64) {
+            std::thread{[&] { pool.deallocate(p, 64); }}.join();
+            BOOST_CHECK(first_heard() == misuse_kind::size_mismatch);
+            std::thread{[&] { pool.deallocate(p + 64, 64); }}.join();
+            BOOST_CHECK(first_heard() == misuse_kind::misaligned_pointer);
+        }
+        std::thread{[&] { pool.deallocate(p, bytes); }}.join();
+        BOOST_TEST(recorder.take().empty());
+        pool.deallocate(p, bytes);
+        BOOST_CHECK(first_heard() == misuse_kind::double_free);
+        std::thread{[&] { pool.deallocate(p, bytes); }}.join();
+        BOOST_CHECK(first_heard() == misuse_kind::double_free);
+        int foreign = 0;
+        std::thread{[&] { pool.deallocate(&foreign, sizeof foreign); }}.join();
+        BOOST_CHECK(first_heard() == misuse_kind::foreign_pointer);
+    }
+    BOOST_TEST(is_empty(pool));
+    BOOST_TEST(pool.check_invariants());
+}
+
+// A block that grew is no single block any more, and back.
+BOOST_AUTO_TEST_CASE(a_block_that_grew_is_freed_as_a_run) {
+    pool_type pool{64 * 1000, 64};
+    misuse_recorder recorder;
+    std::size_t const drawn = (pool.capacity_blocks() / 32 + 1) / 2;
+    void* p = nullptr;
+    for (std::size_t i = 0; i < drawn; ++i) // the blocks behind the others are in the magazine
+        p = pool.allocate(64);
+    BOOST_REQUIRE(pool.try_resize(p, 64, 128));
+    pool.deallocate(p, 64);
+    BOOST_TEST(recorder.take().size() == 1u);
+    BOOST_TEST(pool.try_resize(p, 128, 40));
+    pool.deallocate(p, 40);
+    BOOST_TEST(recorder.take().empty());
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(resources_and_threads_come_and_go) {
+    auto const seed = strata::test::seed("resources");
+    std::atomic<int> unsound{0};
+    for (int i = 0; i < 100; ++i) {
+        std::optional<pool_type> pool;
+        pool.emplace(20'000u, 64u);
+        std::atomic<bool> used{false};
+        std::thread thread{[&] {
+            if (!churn(*pool, seed, 300, 150))
+                ++unsound;
+            used = true;
+        }};
+        on_threads(2, [&](std::size_t k) {
+            if (!churn(*pool, seed + k, 300, 150))
+                ++unsound;
+        });
+        while (!used)
+            std::this_thread::yield();
+        pool.reset(); // the thread ends meanwhile
+        thread.join();
+    }
+    BOOST_TEST(unsound == 0);
+}
+
+BOOST_AUTO_TEST_CASE(it_can_be_asked_while_threads_work) {
+    auto const seed = strata::test::seed("asked");
+    pool_type pool{100'000, 64};
+    std::atomic<int> working{2};
+    std::atomic<int> unsound{0};
+    on_threads(3, [&](std::size_t i) {
+        if (i < 2) {
+            if (!churn(pool, seed + i, 20'000, 150))
+                ++unsound;
+            --working;
+            return;
+        }
+        void* const own = pool.allocate(60);
+        while (working != 0) {
+            auto const s = pool.stats();
+            std::size_t blocks = 0;
+            pool.visit_blocks([&](strata::block_info const&) { ++blocks; });
+            if (s.live_blocks == 0 || blocks == 0 || !pool.owns(own) || pool.diagnose(own, 60, 16))
+                ++unsound;
+        }
+        pool.deallocate(own, 60);
+    });
+    BOOST_TEST(unsound == 0);
+    BOOST_TEST(is_empty(pool));
+}
+
+#if !defined(__SANITIZE_THREAD__)
+BOOST_AUTO_TEST_CASE(a_child_process_can_use_it) {
+    auto const seed = strata::test::seed("fork");
+    pool_type pool{100'000, 64};
+    std::atomic<bool> done{false};
+    std::thread other{[&] {
+        for (std::uint64_t i = 0; !done; ++i)
+            churn(pool, seed + i, 1000, 200);
+    }};
+    for (int i = 0; i < 30; ++i) {
+        pid_t const child = ::fork();
+        if (child == 0) {
+            ::alarm(20); // a lock that nobody holds would never be let go
+            ::_exit(churn(pool, seed, 5000, 200) ? 0 : 1);
+        }
+        int status = 1;
+        BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
+        BOOST_REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    }
+    done = true;
+    other.join();
+    BOOST_TEST(is_empty(pool));
+}
+#endif
+
+BOOST_AUTO_TEST_SUITE_END()
