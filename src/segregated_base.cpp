@@ -74,7 +74,7 @@ std::optional<misuse_kind> segregated_base::do_diagnose(void const* p, std::size
     if (s == nullptr)
         return served_.diagnose(p, bytes, alignment);
     std::size_t const offset = offset_between(s->begin, p);
-    if (s->state == slab_state::empty || offset >= s->extent())
+    if (s->owner == nullptr || offset >= s->extent())
         return offset % 8 == 0 ? misuse_kind::double_free : misuse_kind::misaligned_pointer;
     if (offset % s->block_bytes != 0)
         return misuse_kind::misaligned_pointer;
@@ -105,7 +105,7 @@ statistics segregated_base::do_stats() const {
     statistics s;
     s.footprint_bytes = source_.held_bytes();
     source_.for_each([&](slab const& from) {
-        bool const whole = from.state == slab_state::empty;
+        bool const whole = from.owner == nullptr;
         std::size_t const block_bytes = whole ? from.bytes : from.block_bytes;
         std::size_t const live = whole ? 0 : live_in(from);
         std::size_t const free = whole ? 1 : from.blocks - live;
@@ -127,7 +127,7 @@ void segregated_base::do_visit_blocks(block_visitor f) const {
     std::span<block_info const> rest = served;
     source_.visit([&](slab const& s) {
         rest = visit_below(rest, s.begin, f);
-        if (s.state == slab_state::empty) {
+        if (s.owner == nullptr) {
             f({s.begin, s.bytes, false});
             return;
         }

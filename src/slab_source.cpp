@@ -200,7 +200,8 @@ slab* slab_source::replenish(std::size_t slab_bytes, std::size_t least_slab_byte
     // A grown pool has large slabs only, others 16 a chunk at most; of many users' as they ask for.
     std::size_t slabs_of = geometry_.slab_bytes;
     if (users_ == users::many)
-        bytes = std::clamp(bytes, 2 * slab_bytes, 32 * (slabs_of = slab_bytes));
+        bytes = std::clamp(bytes, 2 * slab_bytes,
+                           std::max(32 * (slabs_of = slab_bytes), geometry_.first_chunk_bytes));
     else if (chunk_bytes_ < 8 * geometry_.slab_bytes)
         slabs_of = std::min(slabs_of, std::max(slab_bytes, std::bit_floor(bytes) / 16));
     bytes = align_up(bytes, slabs_of);

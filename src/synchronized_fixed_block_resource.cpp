@@ -49,14 +49,10 @@ synchronized_fixed_block_resource::synchronized_fixed_block_resource(
 }
 
 synchronized_fixed_block_resource::~synchronized_fixed_block_resource() {
-    detail::thread_cache* gone = nullptr;
-    while (detail::thread_cache* const c = caches()) {
-        forget(*c);
-        c->next_of_instance = std::exchange(gone, c);
-    }
-    leave(); // a thread that has just ended may be at one of them
-    while (gone != nullptr)
-        destroy(static_cast<cache&>(*std::exchange(gone, gone->next_of_instance)));
+    take_all_back();
+    while (caches() != nullptr)
+        destroy(static_cast<cache&>(*caches()));
+    leave();
     if (owns_marks_)
         detail::return_upstream(pool_.upstream_resource(), marks_, marks_bytes_, 1);
 }
@@ -81,6 +77,7 @@ synchronized_fixed_block_resource::cache* synchronized_fixed_block_resource::own
 }
 
 void synchronized_fixed_block_resource::destroy(cache& gone) noexcept {
+    forget(gone);
     gone.~cache();
     detail::return_upstream(pool_.upstream_resource(), &gone, sizeof(cache), alignof(cache));
 }
@@ -88,6 +85,12 @@ void synchronized_fixed_block_resource::destroy(cache& gone) noexcept {
 void synchronized_fixed_block_resource::take_back(detail::thread_cache& gone) noexcept {
     auto& mine = static_cast<cache&>(gone);
     flush_oldest(mine, mine.blocks.size());
+}
+
+void synchronized_fixed_block_resource::lose(detail::thread_cache& gone) noexcept {
+    magazine& m = static_cast<cache&>(gone).blocks;
+    m.top = m.begin;
+    has_lost_blocks_ = true;
 }
 
 // Fills half of an empty magazine, the lowest block on top.
@@ -220,22 +223,20 @@ synchronized_fixed_block_resource::do_diagnose(void const* p, std::size_t bytes,
 }
 
 void synchronized_fixed_block_resource::do_release() {
-    while (caches() != nullptr) {
-        auto& gone = static_cast<cache&>(*caches());
-        forget(gone);
-        destroy(gone);
-    }
+    take_all_back();
+    while (caches() != nullptr)
+        destroy(static_cast<cache&>(*caches()));
     std::memset(marks_, mark::none, pool_.blocks_);
     pool_.release();
 }
 
 std::size_t synchronized_fixed_block_resource::do_trim() {
+    take_all_back();
     std::size_t freed = 0;
     while (caches() != nullptr) {
         auto& gone = static_cast<cache&>(*caches());
         flush_oldest(gone, gone.blocks.size());
         pool_.requested_bytes_ += gone.bytes_taken - gone.bytes_returned;
-        forget(gone);
         destroy(gone);
         freed += sizeof(cache);
     }
@@ -305,7 +306,8 @@ bool synchronized_fixed_block_resource::do_check_invariants() const {
                 marks_[i] != mark::none)
                 return violated("I2: a magazine has what is no free block");
         }
-    return cached == cached_blocks() || violated("I2: a block is in no magazine, or in two");
+    return cached == cached_blocks() || has_lost_blocks_ ||
+           violated("I2: a block is in no magazine, or in two");
 }
 
 } // namespace strata

@@ -38,15 +38,8 @@ synchronized_segregated_pool_resource::synchronized_segregated_pool_resource(
 }
 
 synchronized_segregated_pool_resource::~synchronized_segregated_pool_resource() {
-    detail::thread_cache* gone = nullptr;
-    while (detail::thread_cache* const s = caches()) {
-        forget(*s);
-        s->next_of_instance = std::exchange(gone, s);
-    }
-    leave(); // a thread that has just ended may be at one of them
-    while (gone != nullptr)
-        destroy(static_cast<shard&>(*std::exchange(gone, gone->next_of_instance)));
     release();
+    leave();
 }
 
 // --- shards ---
@@ -115,7 +108,15 @@ void synchronized_segregated_pool_resource::give_back(shard& gone) noexcept {
 }
 
 void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cache) noexcept {
-    flush_all(static_cast<shard&>(cache));
+    auto& mine = static_cast<shard&>(cache);
+    flush_all(mine);
+    put_empty(mine);
+}
+
+void synchronized_segregated_pool_resource::lose(detail::thread_cache& cache) noexcept {
+    for (magazine& m : static_cast<shard&>(cache).magazines)
+        m.top = m.begin;
+    has_lost_blocks_ = true;
 }
 
 void synchronized_segregated_pool_resource::lock_all() noexcept {
@@ -155,6 +156,7 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
             throw;
         magazine m; // no memory for a shard: a block may be had without
         if (!draw_from_others(nullptr, c, m, 1, 0)) {
+            for_each_shard([this](shard& s) { put_empty(s); });
             take_slab(*any, c);
             draw_from_others(nullptr, c, m, 1, 0);
         }
@@ -184,7 +186,8 @@ void synchronized_segregated_pool_resource::refill(shard& mine, std::size_t c) {
         } catch (std::bad_alloc const&) {
             if (draw_from_others(&mine, c, m, 1, 0))
                 break;
-            flush_all(mine); // one of its slabs may be empty then
+            flush_all(mine);
+            for_each_shard([this](shard& s) { put_empty(s); });
             take_slab(mine, c);
         }
     }
@@ -222,7 +225,8 @@ bool synchronized_segregated_pool_resource::draw_from_others(shard const* mine, 
     std::size_t const now = slabs_taken_.load(std::memory_order_relaxed);
     for_each_shard([&](shard& other) {
         if (&other != mine && into.is_empty() &&
-            now - other.last_seen.load(std::memory_order_relaxed) >= idle_for)
+            static_cast<std::ptrdiff_t>(now - other.last_seen.load(std::memory_order_relaxed)) >=
+                static_cast<std::ptrdiff_t>(idle_for))
             draw(other, c, into, most);
     });
     return !into.is_empty();
@@ -317,6 +321,8 @@ slab* synchronized_segregated_pool_resource::flush(
     std::unique_lock<std::mutex> lock; // of one shard at a time
     for (cached_block const& returned : blocks) {
         slab* const s = returned.from;
+        if (s->owner == nullptr) // two frees at once, and the other's made the slab empty
+            continue;
         shard& owner = *static_cast<shard_pool*>(s->owner)->of;
         if (!lock || lock.mutex() != &owner.mutex) {
             if (lock)
@@ -333,18 +339,21 @@ slab* synchronized_segregated_pool_resource::flush(
     return empty;
 }
 
-// All of a shard's magazines, and its empty slabs.
 void synchronized_segregated_pool_resource::flush_all(shard& mine) noexcept {
     for (std::size_t c = 0; c < classes_.count(); ++c)
         if (std::size_t const cached = mine.magazines[c].size(); cached != 0)
             flush_oldest(mine, c, cached);
+}
+
+// A class pool keeps its current slab, though it is empty, until it is asked to give that back.
+void synchronized_segregated_pool_resource::put_empty(shard& from) noexcept {
     slab* empty = nullptr;
     {
-        std::lock_guard const lock{mine.mutex};
-        for (class_pool& pool : mine.pools)
+        std::lock_guard const lock{from.mutex};
+        for (class_pool& pool : from.pools)
             if (pool.current->count == 0 && pool.current != slab::none()) {
                 slab* const s = std::exchange(pool.current, slab::none());
-                --mine.slabs;
+                --from.slabs;
                 s->next = std::exchange(empty, s);
             }
     }
@@ -387,6 +396,7 @@ bool synchronized_segregated_pool_resource::do_owns(void const* p) const {
 }
 
 void synchronized_segregated_pool_resource::do_release() {
+    take_all_back();
     while (caches() != nullptr)
         give_back(static_cast<shard&>(*caches()));
     returned_without_shard_ = 0;
@@ -396,7 +406,9 @@ void synchronized_segregated_pool_resource::do_release() {
 
 std::size_t synchronized_segregated_pool_resource::do_trim() {
     std::size_t const before = held_bytes();
+    take_all_back();
     for_each_shard([this](shard& s) { flush_all(s); });
+    for_each_shard([this](shard& s) { put_empty(s); });
     source_.trim();
     for (auto* s = static_cast<shard*>(caches()); s != nullptr;) {
         auto* const next = static_cast<shard*>(s->next_of_instance);
@@ -427,8 +439,7 @@ std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const 
 }
 
 statistics synchronized_segregated_pool_resource::do_stats() const {
-    source_mutex_.lock();
-    for_each_shard([](shard& s) { s.mutex.lock(); });
+    std::lock_guard const lock{source_mutex_};
     statistics s = segregated_base::do_stats();
     std::size_t requested = 0 - returned_without_shard_.load(std::memory_order_relaxed);
     for_each_shard([&](shard& one) {
@@ -438,17 +449,12 @@ statistics synchronized_segregated_pool_resource::do_stats() const {
         s.overhead_bytes += one.bytes();
     });
     s.requested_bytes += std::min(requested, s.live_bytes - served_.bytes());
-    for_each_shard([](shard& one) { one.mutex.unlock(); });
-    source_mutex_.unlock();
     return s;
 }
 
 void synchronized_segregated_pool_resource::do_visit_blocks(block_visitor f) const {
-    source_mutex_.lock();
-    for_each_shard([](shard& s) { s.mutex.lock(); });
+    std::lock_guard const lock{source_mutex_};
     segregated_base::do_visit_blocks(f);
-    for_each_shard([](shard& s) { s.mutex.unlock(); });
-    source_mutex_.unlock();
 }
 
 // --- invariants ---
@@ -494,7 +500,7 @@ bool synchronized_segregated_pool_resource::do_check_invariants() const {
             sound = violated("live blocks and bits do not add up in the slab", s.begin);
         cached -= s.live() - live;
     });
-    if (sound && cached != 0)
+    if (sound && cached != 0 && !has_lost_blocks_)
         return violated("a block is in no magazine, or in two", this);
     return sound;
 }

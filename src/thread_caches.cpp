@@ -33,6 +33,7 @@ struct thread_registry {
         list_mutex.unlock();
     }
     void thread_ends(thread_cache*& caches) noexcept;
+    void be_child(thread_cache* const& own) noexcept;
 };
 
 namespace {
@@ -94,13 +95,29 @@ void thread_registry::thread_ends(thread_cache*& caches) noexcept {
     }
 }
 
+// Threads' lists lay on stacks that are gone.
+void thread_registry::be_child(thread_cache* const& own) noexcept {
+    for (thread_cached* i = newest; i != nullptr; i = i->next_) {
+        i->taking_back_ = 0;
+        for (thread_cache* c = i->caches(); c != nullptr; c = c->next_of_instance)
+            if (c->list_of_thread != &own && !c->is_free) {
+                c->list_of_thread = nullptr;
+                i->lose(*c);
+                c->is_free = true;
+            }
+    }
+}
+
 void thread_cached::enter() {
     thread_registry& all = the.registry;
     std::lock_guard const lock{all.list_mutex};
     if (!all.follows_forks) {
         all.follows_forks = true;
         ::pthread_atfork([] { the.registry.lock_all(); }, [] { the.registry.unlock_all(); },
-                         [] { the.registry.unlock_all(); });
+                         [] {
+                             the.registry.be_child(own_caches.first);
+                             the.registry.unlock_all();
+                         });
     }
     generation_ = ++all.last_generation;
     auto& users = all.instances_of_slot;
@@ -114,11 +131,6 @@ void thread_cached::enter() {
 
 void thread_cached::leave() noexcept {
     thread_registry& all = the.registry;
-    for (std::unique_lock lock{all.threads_mutex}; taking_back_ != 0;) {
-        lock.unlock();
-        std::this_thread::yield();
-        lock.lock();
-    }
     std::lock_guard const lock{all.list_mutex};
     --all.instances_of_slot[slot_];
     (previous_ != nullptr ? previous_->next_ : all.newest) = next_;
@@ -126,16 +138,26 @@ void thread_cached::leave() noexcept {
         next_->previous_ = previous_;
 }
 
-// All threads look their caches up anew: slots still lead to this one.
-void thread_cached::forget(thread_cache& cache) noexcept {
+void thread_cached::take_all_back() noexcept {
     thread_registry& all = the.registry;
     {
         std::lock_guard const lock{all.list_mutex};
-        generation_ = ++all.last_generation;
+        generation_ = ++all.last_generation; // slots still lead to these caches
     }
-    std::lock_guard const lock{all.threads_mutex};
-    if (cache.list_of_thread != nullptr)
-        unlink(cache);
+    std::unique_lock lock{all.threads_mutex};
+    for (thread_cache* c = caches(); c != nullptr; c = c->next_of_instance)
+        if (c->list_of_thread != nullptr)
+            unlink(*c);
+    while (taking_back_ != 0) {
+        lock.unlock();
+        std::this_thread::yield();
+        lock.lock();
+    }
+    for (thread_cache* c = caches(); c != nullptr; c = c->next_of_instance)
+        c->is_free = true;
+}
+
+void thread_cached::forget(thread_cache& cache) noexcept {
     if (caches_ == &cache)
         caches_ = cache.next_of_instance;
     for (thread_cache* c = caches_; c != nullptr; c = c->next_of_instance)

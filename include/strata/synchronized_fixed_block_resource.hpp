@@ -116,6 +116,7 @@ class synchronized_fixed_block_resource final : public resource, private detail:
     char const* do_name() const noexcept override { return "synchronized_fixed_block_resource"; }
 
     void take_back(detail::thread_cache& gone) noexcept override;
+    void lose(detail::thread_cache& gone) noexcept override;
     void lock_all() noexcept override { mutex_.lock(); }
     void unlock_all() noexcept override { mutex_.unlock(); }
 
@@ -131,12 +132,13 @@ class synchronized_fixed_block_resource final : public resource, private detail:
                                                    std::size_t alignment) const;
     [[nodiscard]] std::size_t cached_blocks() const noexcept;
 
-    mutable std::mutex mutex_;
-    fixed_block_resource pool_;
+    alignas(64) mutable std::mutex mutex_; // apart from what every call reads
+    alignas(64) fixed_block_resource pool_;
     std::uint8_t* marks_ = nullptr; // one for each block
     std::size_t marks_bytes_ = 0;
-    bool owns_marks_ = false;     // from upstream; else they lie in the caller's buffer
-    std::size_t cached_each_ = 1; // blocks that a magazine holds
+    bool owns_marks_ = false;      // from upstream; else they lie in the caller's buffer
+    std::size_t cached_each_ = 1;  // blocks that a magazine holds
+    bool has_lost_blocks_ = false; // in a child process
 };
 
 } // namespace strata

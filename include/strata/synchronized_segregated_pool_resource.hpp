@@ -17,8 +17,8 @@
 //
 // Each block has a mark, a byte behind the slab's blocks, that says whether it is live. Every free
 // asks it: whichever thread freed the block before, or allocated it, a second free is reported when
-// it is made. Only two frees of one block at the same instant may both pass; the second one that
-// reaches the slab is reported then, and changes nothing.
+// it is made. Only two frees of one block at the same instant may both
+// pass, unreported; so may, rarely, one that comes while the block's slab changes its class.
 //
 //   I1  a mark is 1 exactly while the user has the block.
 //   I2  to its slab a block in a magazine is live; a slab belongs to a class pool of one shard, or is
@@ -144,6 +144,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     }
 
     void take_back(detail::thread_cache& cache) noexcept override;
+    void lose(detail::thread_cache& cache) noexcept override;
     void lock_all() noexcept override;
     void unlock_all() noexcept override;
 
@@ -168,12 +169,15 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     void flush_oldest(shard& mine, std::size_t c, std::size_t blocks) noexcept;
     slab* flush(std::span<detail::cached_block const> blocks) noexcept;
     void flush_all(shard& mine) noexcept;
+    void put_empty(shard& from) noexcept;
     void put(slab* list) noexcept;
     [[nodiscard]] std::size_t held_bytes() const noexcept;
     [[nodiscard]] slab* find(shard* mine, void const* p) const noexcept;
 
+    // What threads write lies apart from what every call reads.
     // Asked for in blocks that came back to nobody's shard, and more such sums: it may wrap.
-    std::atomic<std::size_t> returned_without_shard_{};
+    alignas(64) std::atomic<std::size_t> returned_without_shard_{};
+    bool has_lost_blocks_ = false; // in a child process
     std::atomic<std::size_t> slabs_taken_{};
     mutable std::mutex
         source_mutex_; // of the source and the served blocks; upstream is called under it

@@ -39,7 +39,12 @@ inline std::uint8_t* live_mark(slab const& s, std::size_t size_class, void const
     if (offset >= s.bytes || s.size_class != size_class)
         return nullptr;
     std::uint64_t const i = s.block_of(offset);
-    return i < s.blocks && get_mark(s.marks + i) != 0 ? s.marks + i : nullptr;
+    std::size_t const blocks = s.blocks;
+    if (i >= blocks)
+        return nullptr;
+    auto* const mark =
+        reinterpret_cast<std::uint8_t*>(s.begin + s.bytes - blocks + i); // s.marks + i
+    return get_mark(mark) != 0 ? mark : nullptr;
 }
 
 struct cached_block {

@@ -3,7 +3,7 @@
 
 // A cache for each thread in each instance that wants one.
 //
-//   thread A   slots  │ gen 7, ● │ … │ gen 9, ● │      trivial thread-local data: instance id mod 16
+//   thread A   slots  │ gen 7, ● │ … │ gen 9, ● │      trivial thread-local data, a slot for an instance
 //                          │              │
 //   instance 7 ──────► cache of A  ⇄  cache of B  ⇄  cache of C, whose thread has ended: for the next
 //
@@ -19,7 +19,7 @@
 // Lock order: list of instances, the locks of instances, the newest instance first (an instance calls
 // older ones, its upstreams), lists of threads. The registry is never destroyed. A thread that
 // allocates after its thread-local objects are gone has no cache (null). A child process keeps the
-// cache of the thread that forked; those of others are lost to it, with what they hold.
+// cache of the thread that forked; what others' caches held is lost to it.
 //
 // Cost of mine(): 2 loads and 1 compare. The model of thread-local storage is initial-exec, 256 bytes
 // of it, so that a library loaded late needs no call to find them.
@@ -89,11 +89,13 @@ class thread_cached {
         return caches_.load(std::memory_order_acquire);
     }
 
-    /// No thread will find the instance, or give a cache back to it, from now on. Waits for those
-    /// that do so at the time. To be called in the destructor, while no other call runs.
+    /// Ends what enter() began. Requires: take_all_back() was called.
     void leave() noexcept;
-    /// Takes a cache away from its thread, if one has it, and from the list of caches.
-    /// Requires: no other call at the time.
+    /// Takes all caches away from their threads: they wait for a thread. Waits for threads that are in
+    /// take_back(). Requires: no other call at the time; threads may end.
+    void take_all_back() noexcept;
+    /// Requires: take_all_back() was called, and no thread has joined since. Then the cache is known
+    /// to nobody.
     void forget(thread_cache& cache) noexcept;
 
   private:
@@ -101,6 +103,8 @@ class thread_cached {
 
     /// The cache's thread has ended.
     virtual void take_back(thread_cache& cache) noexcept = 0;
+    /// In a child process: the cache's thread is not there, and what it was doing will not be done.
+    virtual void lose(thread_cache& cache) noexcept = 0;
     // For fork: so that no lock is held by a thread that the child does not have.
     virtual void lock_all() noexcept = 0;
     virtual void unlock_all() noexcept = 0;
