@@ -178,7 +178,7 @@ BOOST_AUTO_TEST_CASE(sixteen_idle_threads_hold_two_mebibytes_at_most) {
         thread.join();
 }
 
-// What idle threads keep from others is what their magazines hold, 123 KiB each.
+// What idle threads keep from others is what their magazines hold, 72 KiB each.
 BOOST_AUTO_TEST_CASE(slabs_of_idle_threads_serve_others) {
     pool_type pool;
     std::barrier idle{9};
@@ -387,6 +387,50 @@ BOOST_AUTO_TEST_CASE(thread_local_destructors_may_allocate_and_free) {
     BOOST_TEST(pool.check_invariants());
 }
 
+BOOST_AUTO_TEST_CASE(a_visitor_that_throws_lets_go_of_all_locks) {
+    pool_type pool;
+    void* const p = pool.allocate(100);
+    BOOST_CHECK_THROW(pool.visit_blocks([](strata::block_info const&) { throw 1; }), int);
+    BOOST_TEST(pool.stats().live_blocks == 1u);
+    pool.deallocate(p, 100);
+}
+
+// The thread's last call has returned, but the thread is not over.
+BOOST_AUTO_TEST_CASE(trim_and_release_while_threads_end) {
+    counting_upstream upstream;
+    pool_type pool{tiny, &upstream};
+    for (int i = 0; i < 300; ++i) {
+        std::atomic<bool> used{false};
+        std::thread thread{[&] {
+            churn(pool, 1, 200, 500);
+            used = true;
+        }};
+        while (!used)
+            std::this_thread::yield();
+        if (i % 2 == 0)
+            pool.trim();
+        else
+            pool.release();
+        BOOST_REQUIRE(upstream.live_blocks() == 0u);
+        thread.join();
+    }
+}
+
+BOOST_AUTO_TEST_CASE(trim_gives_all_back_whoever_freed_last) {
+    counting_upstream upstream;
+    pool_type pool{&upstream};
+    pool.deallocate(pool.allocate(40), 40);
+    std::vector<void*> blocks(1000);
+    std::thread{[&] {
+        for (void*& p : blocks)
+            p = pool.allocate(40);
+    }}.join();
+    for (void* const p : blocks)
+        pool.deallocate(p, 40);
+    pool.trim();
+    BOOST_TEST(upstream.live_blocks() == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(two_of_them_may_be_stacked) {
     auto const seed = strata::test::seed("stack");
     counting_upstream upstream;
@@ -455,6 +499,36 @@ BOOST_AUTO_TEST_CASE(a_child_process_can_use_it) {
     done = true;
     other.join();
     BOOST_TEST(is_empty(pool));
+}
+
+// Their caches are known to the resource; their stacks are gone, or another thread's.
+BOOST_AUTO_TEST_CASE(a_child_process_can_destroy_what_lost_threads_used) {
+    auto pool = std::make_unique<pool_type>(tiny);
+    std::barrier idle{17};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 16; ++i)
+        threads.emplace_back([&] {
+            churn(*pool, 1, 500, 500);
+            idle.arrive_and_wait();
+            idle.arrive_and_wait();
+        });
+    idle.arrive_and_wait();
+    pid_t const child = ::fork();
+    if (child == 0) {
+        ::alarm(20);
+        bool sound = true;
+        std::thread{[&] { sound = churn(*pool, 2, 5000, 500); }}.join();
+        pool->trim();
+        sound = is_empty(*pool) && pool->check_invariants() && sound;
+        pool.reset();
+        ::_exit(sound ? 0 : 1);
+    }
+    int status = 1;
+    BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
+    BOOST_TEST((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    idle.arrive_and_wait();
+    for (std::thread& thread : threads)
+        thread.join();
 }
 #endif
 

@@ -28,13 +28,13 @@
 // Locks: source, then shard; never upstream under a shard's. Two such pools may be stacked. No line of memory is written by two threads when each frees what it took: magazines and
 // marks are written by one thread, slab records under its shard's lock by that thread, tables never.
 //
-// A magazine holds 64 blocks, or 3 KiB of them if that is less, or one: at most 99 KiB a thread with
+// A magazine holds 64 blocks, or 3 KiB of them if that is less, or one: at most 72 KiB a thread with
 // the default classes, which stats() shows as free. Slabs go back to the source, chunks to upstream
 // with trim() or release() only. These two, check_invariants() and destruction need that no other
 // call runs; all others may run in any threads at once, in thread-local and static destructors (with
 // a lock then) and in a child after fork, where the caches of threads that it does not have are lost.
 //
-// Cost: allocate and deallocate O(1); overhead 1/64 and a byte a block, 20 KiB for each thread.
+// Cost: allocate and deallocate O(1); overhead 1/64 and a byte a block, 24 KiB for each thread.
 //
 // Source: Bonwick and Adams, "Magazines and vmem", USENIX 2001; Berger et al., "Hoard", 2000.
 
