@@ -15,21 +15,25 @@
 // serves any thread, any class. When a thread ends, its magazines are emptied, and its shard waits for
 // the next thread.
 //
-// Each block has a mark, a byte behind the slab's blocks, that says whether it is live. Every free
-// asks it: whichever thread freed the block before, or allocated it, a second free is reported when
-// it is made. Only two frees of one block at the same instant may both
-// pass, unreported; so may, rarely, one that comes while the block's slab changes its class.
+// Each block has a mark, a byte behind the slab's blocks, that says whether it is live. Every free asks
+// it: whichever thread freed the block before, or allocated it, a second free is reported when it is
+// made. Only two frees of one block at the same instant may both pass, unreported; so may, rarely, one
+// that comes while the block's slab changes its class.
 //
 //   I1  a mark is 1 exactly while the user has the block.
 //   I2  to its slab a block in a magazine is live; a slab belongs to a class pool of one shard, or is
 //       empty and with the source.
 //   I3  magazines, table and counts of a shard are its thread's own; its class pools are the lock's.
 //
-// Locks: source, then shard; never upstream under a shard's. Two such pools may be stacked. No line of memory is written by two threads when each frees what it took: magazines and
-// marks are written by one thread, slab records under its shard's lock by that thread, tables never.
+// Locks: the source's, then a shard's; upstream is called under the former alone, so two such pools
+// may be stacked. When each thread frees what it took, no line of memory is written by two: magazines
+// and marks by that thread, slab records by it under its shard's lock; what all read (table, classes,
+// the place of the thread's slot) is written when the pool grows, or threads come and go. So it scales
+// with the cores, until blocks cross threads: then each costs its share of a lock for half a magazine,
+// and of a line of marks.
 //
-// A magazine holds 64 blocks, or 3 KiB of them if that is less, or one: at most 72 KiB a thread with
-// the default classes, which stats() shows as free. Slabs go back to the source, chunks to upstream
+// A magazine holds 64 blocks, or 3 KiB of them if that is less, but 16 of those up to 512 bytes, and
+// one: at most 90 KiB a thread with the default classes, which stats() shows as free. Slabs go back to the source, chunks to upstream
 // with trim() or release() only. These two, check_invariants() and destruction need that no other
 // call runs; all others may run in any threads at once, in thread-local and static destructors (with
 // a lock then) and in a child after fork, where the caches of threads that it does not have are lost.
