@@ -21,9 +21,9 @@ using detail::slab_state;
 
 namespace {
 
-// How many blocks a magazine holds: of 6, one in nine random calls would go to the slabs.
+// How many blocks a magazine holds.
 constexpr std::size_t capacity_for(std::size_t block_bytes) noexcept {
-    return std::clamp<std::size_t>(3072 / block_bytes, block_bytes <= 512 ? 16 : 1, 64);
+    return std::clamp<std::size_t>(3072 / block_bytes, 1, 64);
 }
 
 // A thread that has been to no slab while so many were taken is idle: its slabs serve others.

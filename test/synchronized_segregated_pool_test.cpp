@@ -178,7 +178,7 @@ BOOST_AUTO_TEST_CASE(sixteen_idle_threads_hold_two_mebibytes_at_most) {
         thread.join();
 }
 
-// What idle threads keep from others is what their magazines hold, 90 KiB each.
+// What idle threads keep from others is what their magazines hold, 72 KiB each.
 BOOST_AUTO_TEST_CASE(slabs_of_idle_threads_serve_others) {
     pool_type pool;
     std::barrier idle{9};

@@ -32,11 +32,11 @@
 // with the cores, until blocks cross threads: then each costs its share of a lock for half a magazine,
 // and of a line of marks.
 //
-// A magazine holds 64 blocks, or 3 KiB of them if that is less, but 16 of those up to 512 bytes, and
-// one: at most 90 KiB a thread with the default classes, which stats() shows as free. Slabs go back to the source, chunks to upstream
+// A magazine holds 64 blocks, or 3 KiB of them if that is less, or one: at most 72 KiB a thread with
+// the default classes, which stats() shows as free. Slabs go back to the source, chunks to upstream
 // with trim() or release() only. These two, check_invariants() and destruction need that no other
 // call runs; all others may run in any threads at once, in thread-local and static destructors (with
-// a lock then) and in a child after fork, where the caches of threads that it does not have are lost.
+// a lock then) and in a child after fork, where what other threads' magazines held is lost.
 //
 // Cost: allocate and deallocate O(1); overhead 1/64 and a byte a block, 24 KiB for each thread.
 //
