@@ -74,7 +74,10 @@ synchronized_segregated_pool_resource::joined() noexcept {
     }
 }
 
+// Requires: no other call, if it is listed; its slabs, if it has any, go with the source's.
 void synchronized_segregated_pool_resource::destroy(shard& gone) noexcept {
+    if (gone.is_listed)
+        forget(gone);
     std::lock_guard const lock{source_mutex_};
     for (magazine& m : gone.magazines)
         if (m.is_large())
@@ -99,12 +102,6 @@ void synchronized_segregated_pool_resource::enlarge(shard& mine, std::size_t c) 
         mine.magazine_bytes += bytes;
     } catch (...) { // so it goes on as it is
     }
-}
-
-// Requires: no other call; it is in the list, and its slabs are nobody's.
-void synchronized_segregated_pool_resource::give_back(shard& gone) noexcept {
-    forget(gone);
-    destroy(gone);
 }
 
 void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cache) noexcept {
@@ -398,7 +395,7 @@ bool synchronized_segregated_pool_resource::do_owns(void const* p) const {
 void synchronized_segregated_pool_resource::do_release() {
     take_all_back();
     while (caches() != nullptr)
-        give_back(static_cast<shard&>(*caches()));
+        destroy(static_cast<shard&>(*caches()));
     returned_without_shard_ = 0;
     source_.release();
     served_.release();
@@ -415,7 +412,7 @@ std::size_t synchronized_segregated_pool_resource::do_trim() {
         s->table = source_.table();
         if (s->slabs == 0) {
             returned_without_shard_ += s->bytes_returned - s->bytes_taken;
-            give_back(*s);
+            destroy(*s);
         }
         s = next;
     }

@@ -166,8 +166,10 @@ void thread_cached::forget(thread_cache& cache) noexcept {
 }
 
 thread_cache* thread_cached::known() const noexcept {
-    if (thread_cache* const found = mine(); found != nullptr || has_ended)
-        return found;
+    if (mine_is_known())
+        return &known_mine();
+    if (has_ended)
+        return nullptr;
     std::lock_guard const lock{the.registry.threads_mutex};
     thread_cache* found = own_caches.first;
     while (found != nullptr && found->instance != this)

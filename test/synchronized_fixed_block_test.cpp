@@ -3,19 +3,14 @@
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <barrier>
 #include <cstddef>
 #include <memory_resource>
 #include <optional>
-#include <random>
 #include <set>
 #include <thread>
 #include <vector>
-
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <strata/synchronized_fixed_block_resource.hpp>
 
@@ -26,21 +21,14 @@
 
 using pool_type = strata::synchronized_fixed_block_resource;
 using strata::misuse_kind;
-using strata::test::belt;
+using strata::test::answers_while_threads_work;
+using strata::test::children_can_use;
 using strata::test::churn;
 using strata::test::counting_upstream;
-using strata::test::filled_block;
+using strata::test::is_empty;
 using strata::test::misuse_recorder;
 using strata::test::on_threads;
-
-namespace {
-
-bool is_empty(pool_type& pool) {
-    auto const s = pool.stats();
-    return s.live_blocks == 0 && s.live_bytes == 0 && s.requested_bytes == 0;
-}
-
-} // namespace
+using strata::test::producers_and_consumers;
 
 BOOST_AUTO_TEST_SUITE(synchronized_fixed_block)
 
@@ -64,32 +52,10 @@ BOOST_AUTO_TEST_CASE(threads_share_it_and_upstream_sees_one_at_a_time) {
     }
 }
 
-BOOST_AUTO_TEST_CASE(producers_and_consumers) {
+BOOST_AUTO_TEST_CASE(blocks_go_from_producers_to_consumers) {
     auto const seed = strata::test::seed("producers");
     pool_type pool{1 << 20, 48};
-    belt between;
-    std::atomic<int> unsound{0};
-    std::atomic<int> producing{4};
-    on_threads(8, [&](std::size_t i) {
-        std::mt19937_64 random{seed + i};
-        if (i < 4) {
-            for (int k = 0; k < 10'000; ++k)
-                between.put({pool, 1 + random() % 60, static_cast<unsigned char>(random())});
-            --producing;
-            return;
-        }
-        for (;;) {
-            bool const is_last = producing == 0;
-            auto block = between.take();
-            if (block && !block->give_back(pool))
-                ++unsound;
-            if (!block && is_last)
-                return;
-            if (!block)
-                std::this_thread::yield();
-        }
-    });
-    BOOST_TEST(unsound == 0);
+    BOOST_TEST(producers_and_consumers(pool, seed, 60));
     BOOST_TEST(is_empty(pool));
     BOOST_TEST(pool.check_invariants());
 }
@@ -209,26 +175,7 @@ BOOST_AUTO_TEST_CASE(resources_and_threads_come_and_go) {
 BOOST_AUTO_TEST_CASE(it_can_be_asked_while_threads_work) {
     auto const seed = strata::test::seed("asked");
     pool_type pool{100'000, 64};
-    std::atomic<int> working{2};
-    std::atomic<int> unsound{0};
-    on_threads(3, [&](std::size_t i) {
-        if (i < 2) {
-            if (!churn(pool, seed + i, 20'000, 150))
-                ++unsound;
-            --working;
-            return;
-        }
-        void* const own = pool.allocate(60);
-        while (working != 0) {
-            auto const s = pool.stats();
-            std::size_t blocks = 0;
-            pool.visit_blocks([&](strata::block_info const&) { ++blocks; });
-            if (s.live_blocks == 0 || blocks == 0 || !pool.owns(own) || pool.diagnose(own, 60, 16))
-                ++unsound;
-        }
-        pool.deallocate(own, 60);
-    });
-    BOOST_TEST(unsound == 0);
+    BOOST_TEST(answers_while_threads_work(pool, seed));
     BOOST_TEST(is_empty(pool));
 }
 
@@ -236,23 +183,7 @@ BOOST_AUTO_TEST_CASE(it_can_be_asked_while_threads_work) {
 BOOST_AUTO_TEST_CASE(a_child_process_can_use_it) {
     auto const seed = strata::test::seed("fork");
     pool_type pool{100'000, 64};
-    std::atomic<bool> done{false};
-    std::thread other{[&] {
-        for (std::uint64_t i = 0; !done; ++i)
-            churn(pool, seed + i, 1000, 200);
-    }};
-    for (int i = 0; i < 30; ++i) {
-        pid_t const child = ::fork();
-        if (child == 0) {
-            ::alarm(20); // a lock that nobody holds would never be let go
-            ::_exit(churn(pool, seed, 5000, 200) ? 0 : 1);
-        }
-        int status = 1;
-        BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
-        BOOST_REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 0));
-    }
-    done = true;
-    other.join();
+    BOOST_TEST(children_can_use(pool, seed));
     BOOST_TEST(is_empty(pool));
 }
 #endif

@@ -32,23 +32,21 @@
 using pool_type = strata::synchronized_segregated_pool_resource;
 using strata::misuse_kind;
 using strata::segregated_pool_options;
-using strata::test::belt;
+using strata::test::answers_while_threads_work;
+using strata::test::children_can_use;
 using strata::test::churn;
 using strata::test::counting_upstream;
 using strata::test::filled_block;
+using strata::test::is_empty;
 using strata::test::misuse_recorder;
 using strata::test::on_threads;
+using strata::test::producers_and_consumers;
 
 namespace {
 
 // So small that magazines and slabs are emptied and filled all the time.
 constexpr segregated_pool_options tiny{
     .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
-
-bool is_empty(pool_type& pool) {
-    auto const s = pool.stats();
-    return s.live_blocks == 0 && s.live_bytes == 0 && s.requested_bytes == 0;
-}
 
 } // namespace
 
@@ -72,33 +70,11 @@ BOOST_AUTO_TEST_CASE(threads_share_it_and_upstream_sees_one_at_a_time) {
     }
 }
 
-BOOST_AUTO_TEST_CASE(producers_and_consumers) {
+BOOST_AUTO_TEST_CASE(blocks_go_from_producers_to_consumers) {
     auto const seed = strata::test::seed("producers");
     for (segregated_pool_options const& options : {segregated_pool_options{}, tiny}) {
         pool_type pool{options};
-        belt between;
-        std::atomic<int> unsound{0};
-        std::atomic<int> producing{4};
-        on_threads(8, [&](std::size_t i) {
-            std::mt19937_64 random{seed + i};
-            if (i < 4) {
-                for (int k = 0; k < 10'000; ++k)
-                    between.put({pool, 1 + random() % 600, static_cast<unsigned char>(random())});
-                --producing;
-                return;
-            }
-            for (;;) {
-                bool const is_last = producing == 0;
-                auto block = between.take();
-                if (block && !block->give_back(pool))
-                    ++unsound;
-                if (!block && is_last)
-                    return;
-                if (!block)
-                    std::this_thread::yield();
-            }
-        });
-        BOOST_TEST(unsound == 0);
+        BOOST_TEST(producers_and_consumers(pool, seed, 600));
         BOOST_TEST(is_empty(pool));
         BOOST_TEST(pool.check_invariants());
     }
@@ -451,26 +427,7 @@ BOOST_AUTO_TEST_CASE(two_of_them_may_be_stacked) {
 BOOST_AUTO_TEST_CASE(it_can_be_asked_while_threads_work) {
     auto const seed = strata::test::seed("asked");
     pool_type pool{tiny};
-    std::atomic<int> working{2};
-    std::atomic<int> unsound{0};
-    on_threads(3, [&](std::size_t i) {
-        if (i < 2) {
-            if (!churn(pool, seed + i, 30'000, 1500))
-                ++unsound;
-            --working;
-            return;
-        }
-        void* const own = pool.allocate(100);
-        while (working != 0) {
-            auto const s = pool.stats();
-            std::size_t blocks = 0;
-            pool.visit_blocks([&](strata::block_info const&) { ++blocks; });
-            if (s.live_blocks == 0 || blocks == 0 || !pool.owns(own) || pool.diagnose(own, 100, 16))
-                ++unsound;
-        }
-        pool.deallocate(own, 100);
-    });
-    BOOST_TEST(unsound == 0);
+    BOOST_TEST(answers_while_threads_work(pool, seed));
     BOOST_TEST(is_empty(pool));
 }
 
@@ -480,24 +437,7 @@ BOOST_AUTO_TEST_CASE(a_child_process_can_use_it) {
     counting_upstream upstream;
     pool_type below{&upstream};
     pool_type pool{tiny, &below};
-    std::atomic<bool> done{false};
-    std::thread other{[&] {
-        for (std::uint64_t i = 0; !done; ++i)
-            churn(pool, seed + i, 1000, 2000);
-    }};
-    for (int i = 0; i < 30; ++i) {
-        pid_t const child = ::fork();
-        if (child == 0) {
-            ::alarm(20); // a lock that nobody holds would never be let go
-            bool const sound = churn(pool, seed, 5000, 2000);
-            ::_exit(sound ? 0 : 1);
-        }
-        int status = 1;
-        BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
-        BOOST_REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 0));
-    }
-    done = true;
-    other.join();
+    BOOST_TEST(children_can_use(pool, seed));
     BOOST_TEST(is_empty(pool));
 }
 

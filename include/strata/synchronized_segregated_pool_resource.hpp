@@ -160,7 +160,6 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     shard& unused_shard();
     shard* joined() noexcept;
     void destroy(shard& gone) noexcept;
-    void give_back(shard& gone) noexcept;
     template <class Function>
     void for_each_shard(Function const& f) const;
     void* pop(shard& mine, std::size_t bytes, std::size_t c);

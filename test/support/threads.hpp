@@ -4,6 +4,7 @@
 // What tests of resources for threads share.
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -14,6 +15,11 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <strata/resource.hpp>
 
 namespace strata::test {
 
@@ -27,7 +33,7 @@ void on_threads(std::size_t count, Function const& f) {
         thread.join();
 }
 
-// A block filled with a value of its own, which must still be there when it goes.
+/// A block filled with a value of its own, which must still be there when it goes.
 class filled_block {
   public:
     filled_block() = default;
@@ -35,7 +41,7 @@ class filled_block {
         : p_{static_cast<unsigned char*>(from.allocate(bytes))}, bytes_{bytes}, value_{value} {
         std::memset(p_, value, bytes);
     }
-    // Returns: whether the content was there.
+    /// Returns: whether the content was there.
     bool give_back(std::pmr::memory_resource& to) {
         bool const sound =
             std::all_of(p_, p_ + bytes_, [this](unsigned char byte) { return byte == value_; });
@@ -50,7 +56,7 @@ class filled_block {
     unsigned char value_ = 0;
 };
 
-// Replaces blocks at random; leaves none. Returns: whether all content was there.
+/// Replaces blocks at random; leaves none. Returns: whether all content was there.
 inline bool churn(std::pmr::memory_resource& in, std::uint64_t seed, int steps,
                   std::size_t most_bytes) {
     std::mt19937_64 random{seed};
@@ -71,7 +77,7 @@ inline bool churn(std::pmr::memory_resource& in, std::uint64_t seed, int steps,
     return sound;
 }
 
-// Blocks on their way from thread to thread.
+/// Blocks on their way from thread to thread.
 class belt {
   public:
     void put(filled_block block) {
@@ -91,5 +97,86 @@ class belt {
     std::mutex mutex_;
     std::vector<filled_block> blocks_;
 };
+
+/// Four threads allocate, four others free. Returns: whether all content was there.
+inline bool producers_and_consumers(std::pmr::memory_resource& in, std::uint64_t seed,
+                                    std::size_t most_bytes) {
+    belt between;
+    std::atomic<int> unsound{0};
+    std::atomic<int> producing{4};
+    on_threads(8, [&](std::size_t i) {
+        std::mt19937_64 random{seed + i};
+        if (i < 4) {
+            for (int k = 0; k < 10'000; ++k)
+                between.put({in, 1 + random() % most_bytes, static_cast<unsigned char>(random())});
+            --producing;
+            return;
+        }
+        for (;;) {
+            bool const is_last = producing == 0;
+            auto block = between.take();
+            if (block && !block->give_back(in))
+                ++unsound;
+            if (!block && is_last)
+                return;
+            if (!block)
+                std::this_thread::yield();
+        }
+    });
+    return unsound == 0;
+}
+
+/// Asks for all there is to ask while two threads work. Returns: whether all was as it should be.
+inline bool answers_while_threads_work(resource& of, std::uint64_t seed) {
+    std::atomic<int> working{2};
+    std::atomic<int> unsound{0};
+    on_threads(3, [&](std::size_t i) {
+        if (i < 2) {
+            if (!churn(of, seed + i, 25'000, 1500))
+                ++unsound;
+            --working;
+            return;
+        }
+        void* const own = of.allocate(60);
+        while (working != 0) {
+            auto const s = of.stats();
+            std::size_t blocks = 0;
+            of.visit_blocks([&](block_info const&) { ++blocks; });
+            if (s.live_blocks == 0 || blocks == 0 || !of.owns(own) || of.diagnose(own, 60, 16))
+                ++unsound;
+        }
+        of.deallocate(own, 60);
+    });
+    return unsound == 0;
+}
+
+/// Forks again and again while another thread works. Returns: whether each child worked and ended.
+inline bool children_can_use(resource& of, std::uint64_t seed) {
+    std::atomic<bool> done{false};
+    std::thread other{[&] {
+        for (std::uint64_t i = 0; !done; ++i)
+            churn(of, seed + i, 1000, 1000);
+    }};
+    bool sound = true;
+    for (int i = 0; i < 30; ++i) {
+        pid_t const child = ::fork();
+        if (child == 0) {
+            ::alarm(20); // a lock that nobody holds would never be let go
+            ::_exit(churn(of, seed, 5000, 1000) ? 0 : 1);
+        }
+        int status = 1;
+        sound = ::waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+                WEXITSTATUS(status) == 0 && sound;
+    }
+    done = true;
+    other.join();
+    return sound;
+}
+
+/// Whether the user has nothing of it.
+inline bool is_empty(resource const& of) {
+    auto const s = of.stats();
+    return s.live_blocks == 0 && s.live_bytes == 0 && s.requested_bytes == 0;
+}
 
 } // namespace strata::test

@@ -21,7 +21,7 @@
 // allocates after its thread-local objects are gone has no cache (null). A child process keeps the
 // cache of the thread that forked; what others' caches held is lost to it.
 //
-// Cost of mine(): 2 loads and 1 compare. The model of thread-local storage is initial-exec, 256 bytes
+// Cost where a slot leads to the cache: 2 loads and 1 compare. The model of thread-local storage is initial-exec, 256 bytes
 // of it, so that a library loaded late needs no call to find them.
 
 #include <array>
@@ -65,15 +65,11 @@ class thread_cached {
     /// From now on threads may find the instance. To be called last in a constructor.
     void enter();
 
-    /// Returns: the calling thread's cache, if it is known at once; else null.
-    [[nodiscard]] thread_cache* mine() const noexcept {
-        thread_slot const& slot = slots_of_thread[slot_];
-        return slot.generation == generation_ ? slot.cache : nullptr;
-    }
-    /// The same with no test for null, where mine_is_known().
+    /// Whether a slot leads to the calling thread's cache.
     [[nodiscard]] bool mine_is_known() const noexcept {
         return slots_of_thread[slot_].generation == generation_;
     }
+    /// Requires: mine_is_known().
     [[nodiscard]] thread_cache& known_mine() const noexcept {
         return *slots_of_thread[slot_].cache;
     }
