@@ -2,7 +2,6 @@
 #include <strata/segregated_pool_resource.hpp>
 
 #include <algorithm>
-#include <bit>
 #include <cstdio>
 #include <utility>
 
@@ -39,7 +38,7 @@ void segregated_pool_resource::refill(std::size_t c) {
     if (pool.advance())
         return;
     slab* const fresh = source_.take(classes_.block_bytes(c), pool.current->bytes);
-    fresh->assign(pool, c, classes_.block_bytes(c), slab::marks_kept::none);
+    fresh->assign(pool, c, classes_.block_bytes(c));
     pool.install(fresh);
 }
 
@@ -53,13 +52,16 @@ bool segregated_pool_resource::push(void const* p, class_pool& pool) noexcept {
     if (s == nullptr || s->owner != &pool || !s->push(p))
         return false;
     if (s->count == 0)
-        returned_last(s);
+        returned(s);
     return true;
 }
 
-void segregated_pool_resource::returned_last(slab* s) noexcept {
-    if (s->owner->returned_last(s))
-        source_.put(s);
+void segregated_pool_resource::returned(slab* s) noexcept {
+    class_pool& pool = *s->owner;
+    if (!pool.returned(s))
+        return;
+    pool.serving.remove(s);
+    source_.put(s);
 }
 
 std::optional<misuse_kind> segregated_pool_resource::do_try_deallocate(void* p, std::size_t bytes,
@@ -108,8 +110,8 @@ std::size_t segregated_pool_resource::do_trim() {
         if (pool.has_free_last())
             push(pool.take_last(), pool);
     for (class_pool& pool : pools_)
-        if (pool.current->count == 0 && pool.current != slab::none())
-            source_.put(std::exchange(pool.current, slab::none()));
+        if (slab* const empty = pool.surrender_empty_current())
+            source_.put(empty);
     source_.trim();
     return before - source_.held_bytes() + served_.trim();
 }
@@ -129,39 +131,18 @@ bool violated(char const* what, void const* where) {
     return false;
 }
 
-// I1 of slab.hpp: exactly the free blocks have their bit set.
-bool check_slab(slab const& s) {
-    std::size_t live = 0;
-    for (std::byte const* p = s.begin; p != s.begin + s.extent(); p += s.block_bytes)
-        live += s.is_live(p) ? 1u : 0u;
-    std::size_t free = 0;
-    std::size_t const words = s.words();
-    for (std::size_t i = 0; i < words; ++i)
-        free += static_cast<std::size_t>(std::popcount(s.bits()[i]));
-    if (live != s.live() || free != s.blocks - live)
-        return violated("live blocks and bits do not add up in the slab", s.begin);
-    auto const word = static_cast<std::size_t>(s.word - s.bits());
-    if (word >= words || s.word_begin != s.begin + word * 64 * s.block_bytes)
-        return violated("the current word is none of the slab", s.begin);
-    return true;
-}
-
 } // namespace
 
 bool segregated_pool_resource::check_pool(class_pool const& pool) const {
     for (slab const* s = pool.serving.front(); s != nullptr; s = s->next)
-        if (s->state != slab_state::serving || s->owner != &pool || s == pool.current ||
-            s->count == 0)
-            return violated("a slab should not be in its class's serving list", s->begin);
+        if (s->count == 0)
+            return violated("an empty slab is in its class's serving list", s->begin);
     if (std::byte const* const waiting = pool.waiting(); waiting != nullptr) {
         slab const* const from = source_.find(waiting);
         if (from == nullptr || from->owner != &pool || !from->is_live(waiting))
             return violated("what waits is no block of its class", waiting);
     }
-    slab const* const s = pool.current;
-    if (s != slab::none() && (s->state != slab_state::serving || s->owner != &pool))
-        return violated("a slab should not be current", s->begin);
-    return true;
+    return pool.check_invariants();
 }
 
 bool segregated_pool_resource::do_check_invariants() const {
@@ -173,7 +154,7 @@ bool segregated_pool_resource::do_check_invariants() const {
         if (!sound || s.state == slab_state::empty)
             return;
         serving += s.state == slab_state::serving ? 1u : 0u;
-        sound = check_slab(s);
+        sound = s.check_invariants();
     });
     for (std::size_t c = 0; sound && c < classes_.count(); ++c) {
         sound = check_pool(pools_[c]);

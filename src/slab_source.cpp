@@ -171,7 +171,7 @@ slab* slab_source::take(std::size_t block_bytes, std::size_t last_bytes) {
 
 void slab_source::put(slab* s) noexcept {
     s->state = slab_state::empty;
-    s->owner = nullptr;
+    s->owner.store(nullptr, std::memory_order_relaxed);
     empties_like(*s).push(s);
     chunk& c = chunk_of(s);
     if (--c.used != 0)
@@ -235,7 +235,10 @@ chunk* slab_source::take_chunk(std::size_t bytes, std::size_t slab_bytes) {
 
 // Lays a chunk out: slabs from its base, records and the chunk itself at its end.
 chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_bytes) {
-    std::size_t const record_bytes = align_up(sizeof(slab) + slab::bits_bytes(slab_bytes), 64);
+    // Remote bits have lines of their own: others write them while the owner writes its bits.
+    std::size_t const own_bytes = align_up(sizeof(slab) + slab::bits_bytes(slab_bytes), 64);
+    std::size_t const record_bytes =
+        own_bytes + (users_ == users::many ? align_up(slab::bits_bytes(slab_bytes), 64) : 0);
     std::size_t const most_slabs = bytes / slab_bytes;
     std::size_t const kept = align_up(sizeof(chunk) + most_slabs * record_bytes, 64);
     std::size_t const area = bytes - kept;
@@ -254,12 +257,13 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
 
     auto* const c = ::new (base + area) chunk{laid_out};
     for (std::size_t i = c->slabs; i-- > 0;) {
-        std::size_t const own_bytes = i < slabs ? slab_bytes : last_bytes;
         std::byte* const record = c->records() + i * record_bytes;
         auto* const s = ::new (record) slab{};
         s->begin = base + i * slab_bytes;
-        s->bytes = static_cast<std::uint32_t>(own_bytes);
+        s->bytes = static_cast<std::uint32_t>(i < slabs ? slab_bytes : last_bytes);
         s->state = slab_state::empty;
+        if (users_ == users::many)
+            s->remote = reinterpret_cast<std::uint64_t*>(record + own_bytes);
         s->record_offset = static_cast<std::uint32_t>(record - (base + area));
         empties_like(*s).push(s);
     }

@@ -105,7 +105,7 @@ void synchronized_fixed_block_resource::draw(cache& mine) noexcept {
             std::size_t const i = pool_.free_.take_lowest();
             if (i == free_bits::none)
                 break;
-            *--at = {detail::as_bytes(pool_.block_at(i)), marks_ + i, nullptr};
+            *--at = {detail::as_bytes(pool_.block_at(i)), marks_ + i};
         }
     }
     m.top = std::move(at, m.begin + most, m.begin);
@@ -179,7 +179,7 @@ synchronized_fixed_block_resource::do_try_deallocate(void* p, std::size_t bytes,
         if (m.is_full())
             flush_oldest(*mine, (m.capacity() + 1) / 2);
         detail::add_relaxed(mine->bytes_returned, bytes);
-        m.push(p, marks_ + pool_.index_of(p), nullptr);
+        m.push(p, marks_ + pool_.index_of(p));
         return std::nullopt;
     }
     std::lock_guard const lock{mutex_};

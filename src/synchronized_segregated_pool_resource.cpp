@@ -4,30 +4,23 @@
 #include <algorithm>
 #include <bit>
 #include <cstdio>
-#include <cstring>
 #include <new>
-#include <span>
 #include <utility>
 
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata {
 
-using detail::cached_block;
 using detail::class_pool;
-using detail::magazine;
 using detail::slab;
 using detail::slab_state;
 
 namespace {
 
-// How many blocks a magazine holds.
-constexpr std::size_t capacity_for(std::size_t block_bytes) noexcept {
-    return std::clamp<std::size_t>(3072 / block_bytes, 1, 64);
-}
-
 // A thread that has been to no slab while so many were taken is idle: its slabs serve others.
 constexpr std::size_t slabs_until_idle = 64;
+// So many slabs may wait for their owner to collect them, until others do.
+constexpr std::size_t most_pending = 8;
 
 } // namespace
 
@@ -58,8 +51,6 @@ synchronized_segregated_pool_resource::unused_shard() {
     std::lock_guard const lock{source_mutex_};
     auto* const s = ::new (do_upstream_resource()->allocate(sizeof(shard), alignof(shard))) shard;
     s->table = source_.table();
-    for (shard_pool& pool : s->pools)
-        pool.of = s;
     return *s;
 }
 
@@ -79,41 +70,29 @@ void synchronized_segregated_pool_resource::destroy(shard& gone) noexcept {
     if (gone.is_listed)
         forget(gone);
     std::lock_guard const lock{source_mutex_};
-    for (magazine& m : gone.magazines)
-        if (m.is_large())
-            detail::return_upstream(do_upstream_resource(), m.begin,
-                                    m.capacity() * sizeof(cached_block), alignof(cached_block));
-    gone.~shard();
+    gone.~pool_shard();
     detail::return_upstream(do_upstream_resource(), &gone, sizeof(shard), alignof(shard));
 }
 
-// A magazine that is used again and again gets its whole size, if upstream has as much.
-void synchronized_segregated_pool_resource::enlarge(shard& mine, std::size_t c) noexcept {
-    magazine& m = mine.magazines[c];
-    std::size_t const blocks = capacity_for(classes_.block_bytes(c));
-    if (m.is_large() || blocks == 1)
-        return;
-    std::lock_guard const lock{source_mutex_};
+void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cache) noexcept {
+    auto& gone = static_cast<shard&>(cache);
+    shard::findings found;
+    {
+        std::lock_guard const lock{source_mutex_};
+        detail::biased_mutex::owner_lock const inside{gone.mutex};
+        gone.collect_all(found);
+        put_all_empty(gone);
+    }
+    hand_in(found.strays);
     try {
-        std::size_t const bytes = blocks * sizeof(cached_block);
-        m.move_to(static_cast<cached_block*>(
-                      do_upstream_resource()->allocate(bytes, alignof(cached_block))),
-                  blocks);
-        mine.magazine_bytes += bytes;
-    } catch (...) { // so it goes on as it is
+        tell(found);
+    } catch (...) { // there is nobody to catch it
     }
 }
 
-void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cache) noexcept {
-    auto& mine = static_cast<shard&>(cache);
-    flush_all(mine);
-    put_empty(mine);
-}
-
-void synchronized_segregated_pool_resource::lose(detail::thread_cache& cache) noexcept {
-    for (magazine& m : static_cast<shard&>(cache).magazines)
-        m.top = m.begin;
-    has_lost_blocks_ = true;
+// In a child process: a thread that is not here may have set a remote bit and told nobody.
+void synchronized_segregated_pool_resource::lose(detail::thread_cache&) noexcept {
+    static_cast<void>(collect_in_quiet());
 }
 
 void synchronized_segregated_pool_resource::lock_all() noexcept {
@@ -127,7 +106,7 @@ void synchronized_segregated_pool_resource::unlock_all() noexcept {
 
 // --- allocate ---
 
-// The magazine is empty, or the thread has none; large blocks, and aligned ones.
+// The current slab has none, or the thread no shard; large blocks, and aligned ones.
 void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
                                                            std::size_t alignment) {
     std::size_t const c = class_of(bytes, alignment);
@@ -143,110 +122,156 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
         void* const p = pop(*mine, bytes, c);
         join(*mine);
         return p;
-    } catch (...) { // nothing has changed
-        if (mine != nullptr && mine->is_listed)
-            mine->is_free.store(true, std::memory_order_release);
-        else if (mine != nullptr)
-            destroy(*mine);
-        auto* const any = static_cast<shard*>(caches());
-        if (mine != nullptr || any == nullptr)
+    } catch (...) {
+        if (mine == nullptr) { // no memory for a shard: a block may be had without
+            if (void* const p = pop_of_any(bytes, c))
+                return p;
             throw;
-        magazine m; // no memory for a shard: a block may be had without
-        if (!draw_from_others(nullptr, c, m, 1, 0)) {
-            for_each_shard([this](shard& s) { put_empty(s); });
-            take_slab(*any, c);
-            draw_from_others(nullptr, c, m, 1, 0);
         }
-        if (m.is_empty())
-            throw;
-        returned_without_shard_.fetch_sub(bytes, std::memory_order_relaxed);
-        return m.pop();
+        if (mine->is_listed || mine->slabs != 0)
+            join(*mine);
+        else
+            destroy(*mine);
+        throw;
     }
 }
 
 void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes, std::size_t c) {
-    if (mine.magazines[c].is_empty())
-        refill(mine, c);
-    detail::add_relaxed(mine.bytes_taken, bytes);
-    return mine.magazines[c].pop();
-}
-
-void synchronized_segregated_pool_resource::refill(shard& mine, std::size_t c) {
-    magazine& m = mine.magazines[c];
-    bool const is_first = m.drawn == 0;
-    m.drawn = std::clamp<std::size_t>(2 * m.drawn, 1, (m.capacity() + 1) / 2);
-    mine.last_seen.store(slabs_taken_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    while (!draw(mine, c, m, m.drawn) &&
-           !draw_from_others(&mine, c, m, m.drawn, slabs_until_idle)) {
+    for (;;) {
+        shard::findings found;
+        bool serves = false;
+        {
+            detail::biased_mutex::owner_lock const inside{mine.mutex};
+            serves = mine.serve(c, found);
+            if (serves && found.strays == nullptr && found.freed_twice == nullptr) {
+                detail::add_relaxed(mine.bytes_taken, bytes);
+                return mine.pop(c);
+            }
+        }
+        hand_in(found.strays);
+        tell(found);
+        if (serves)
+            continue;
         try {
-            take_slab(mine, c);
-        } catch (std::bad_alloc const&) {
-            if (draw_from_others(&mine, c, m, 1, 0))
-                break;
-            flush_all(mine);
-            for_each_shard([this](shard& s) { put_empty(s); });
-            take_slab(mine, c);
+            std::lock_guard const lock{source_mutex_};
+            if (slab* const s = take_slab(mine, c, mine.pools[c].current->bytes, found)) {
+                detail::biased_mutex::owner_lock const inside{mine.mutex};
+                mine.adopt(s, c);
+            }
+        } catch (...) {
+            tell(found);
+            throw;
+        }
+        tell(found);
+    }
+}
+// A thread without a shard takes a block of another's. Returns: null where there is none.
+void* synchronized_segregated_pool_resource::pop_of_any(std::size_t bytes, std::size_t c) {
+    shard::findings found;
+    void* p = nullptr;
+    auto const pop_of = [&](shard& of) {
+        std::lock_guard const inside{of.mutex};
+        if (p == nullptr && of.serve(c, found))
+            p = of.pop(c);
+    };
+    if (auto* const any = static_cast<shard*>(caches())) {
+        std::lock_guard const lock{source_mutex_};
+        for_each_shard(pop_of);
+        if (p == nullptr) {
+            if (slab* const s = take_slab(*any, c, 0, found)) {
+                std::lock_guard const inside{any->mutex};
+                any->adopt(s, c);
+            }
+            pop_of(*any);
         }
     }
-    if (!is_first)
-        enlarge(mine, c);
+    tell(found);
+    if (p != nullptr)
+        returned_without_shard_.fetch_sub(bytes, std::memory_order_relaxed);
+    return p;
 }
 
-// Fills an empty magazine with up to `most` blocks of `from`'s slabs, the lowest on top.
-// Returns: whether there was one.
-bool synchronized_segregated_pool_resource::draw(shard& from, std::size_t c, magazine& into,
-                                                 std::size_t most) noexcept {
-    class_pool& pool = from.pools[c];
-    cached_block* at = into.begin + most;
-    {
-        std::lock_guard const lock{from.mutex};
-        while (at != into.begin) {
-            slab* const s = pool.current;
-            auto const left = static_cast<std::size_t>(at - into.begin);
-            if (s == slab::none() || s->pop_many(left, [&](std::byte* block, std::size_t i) {
-                    *--at = {block, s->marks + i, s};
-                }) == 0)
-                if (!pool.advance())
-                    break;
-        }
-    }
-    into.top = std::move(at, into.begin + most, into.begin);
-    return !into.is_empty();
-}
-
-// Fills an empty magazine from slabs of threads that have been idle for as many slabs as that.
-// Returns: whether there was a block.
-bool synchronized_segregated_pool_resource::draw_from_others(shard const* mine, std::size_t c,
-                                                             magazine& into, std::size_t most,
-                                                             std::size_t idle_for) noexcept {
-    std::size_t const now = slabs_taken_.load(std::memory_order_relaxed);
-    for_each_shard([&](shard& other) {
-        if (&other != mine && into.is_empty() &&
-            static_cast<std::ptrdiff_t>(now - other.last_seen.load(std::memory_order_relaxed)) >=
-                static_cast<std::ptrdiff_t>(idle_for))
-            draw(other, c, into, most);
-    });
-    return !into.is_empty();
-}
-
-// A thread that lacks the new slab in its table finds it under the source's lock.
-void synchronized_segregated_pool_resource::take_slab(shard& owner, std::size_t c) {
-    class_pool& pool = owner.pools[c];
+// Requires: the source's lock, no shard's.
+// Returns: a slab with a free block, nobody's yet; null where the shard has one after all.
+// Throws: what upstream throws.
+slab* synchronized_segregated_pool_resource::take_slab(shard& mine, std::size_t c,
+                                                       std::size_t last_bytes,
+                                                       shard::findings& found) {
+    mine.last_seen.store(slabs_taken_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    if (slab* const s = take_from_others(mine, c, slabs_until_idle, found))
+        return s;
     std::size_t const block_bytes = classes_.block_bytes(c);
-    std::lock_guard const lock{source_mutex_};
-    std::size_t last_bytes = 0;
-    {
-        std::lock_guard const owner_lock{owner.mutex};
-        last_bytes = pool.current->bytes;
+    slab* s = nullptr;
+    try {
+        s = source_.take(block_bytes, last_bytes);
+    } catch (...) {
+        gather(found);
+        {
+            std::lock_guard const inside{mine.mutex};
+            if (mine.serve(c, found))
+                return nullptr;
+        }
+        if ((s = take_from_others(mine, c, 0, found)) != nullptr)
+            return s;
+        s = source_.take(block_bytes, last_bytes);
     }
-    slab* const fresh = source_.take(block_bytes + 1, last_bytes); // a byte for the mark
-    std::lock_guard const owner_lock{owner.mutex};
-    if (pool.advance()) // blocks have come back meanwhile
-        return source_.put(fresh);
-    fresh->assign(pool, c, block_bytes, slab::marks_kept::behind_blocks);
-    pool.install(fresh);
-    ++owner.slabs;
+    s->assign(mine.pools[c], c, block_bytes);
     slabs_taken_.fetch_add(1, std::memory_order_relaxed);
+    return s;
+}
+
+// Collects what waits for other threads, and takes a slab of one that has been idle for as many slabs
+// as that. Requires: the source's lock, no shard's. Returns: the slab, nobody's now, or null.
+slab* synchronized_segregated_pool_resource::take_from_others(shard const& mine, std::size_t c,
+                                                              std::size_t idle_for,
+                                                              shard::findings& found) noexcept {
+    std::size_t const now = slabs_taken_.load(std::memory_order_relaxed);
+    slab* taken = nullptr;
+    for_each_shard([&](shard& other) {
+        if (taken != nullptr || &other == &mine)
+            return;
+        std::size_t const pending = other.pending_slabs.load(std::memory_order_relaxed);
+        bool const is_idle =
+            static_cast<std::ptrdiff_t>(now - other.last_seen.load(std::memory_order_relaxed)) >=
+            static_cast<std::ptrdiff_t>(idle_for);
+        if (pending < most_pending && !(is_idle && (pending != 0 || other.may_serve(c))))
+            return;
+        std::lock_guard const inside{other.mutex};
+        other.collect_all(found);
+        if (is_idle)
+            put_all_empty(other);
+        else
+            for (std::size_t i = 0; i < classes_.count(); ++i)
+                put_empty(other, i);
+        if (is_idle)
+            taken = other.surrender(c);
+    });
+    forward(std::exchange(found.strays, nullptr));
+    return taken;
+}
+
+// Gives all empty slabs of all threads to the source. Requires: the source's lock, no shard's.
+void synchronized_segregated_pool_resource::gather(shard::findings& found) noexcept {
+    for_each_shard([&](shard& one) {
+        std::lock_guard const inside{one.mutex};
+        one.collect_all(found);
+        put_all_empty(one);
+    });
+    forward(std::exchange(found.strays, nullptr));
+}
+
+// Requires, as the next: the source's lock; inside the shard.
+void synchronized_segregated_pool_resource::put_empty(shard& of, std::size_t c) noexcept {
+    while (slab* const empty = of.surrender_empty(c))
+        source_.put(empty);
+}
+
+void synchronized_segregated_pool_resource::put_all_empty(shard& of) noexcept {
+    for (std::size_t c = 0; c < classes_.count(); ++c) {
+        put_empty(of, c);
+        if (slab* const empty = of.surrender_empty_current(c))
+            source_.put(empty);
+    }
 }
 
 // --- deallocate ---
@@ -265,31 +290,23 @@ slab* synchronized_segregated_pool_resource::find(shard* mine, void const* p) co
 std::optional<misuse_kind>
 synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t bytes,
                                                          std::size_t alignment) {
-    std::size_t const c = class_of(bytes, alignment);
     auto* mine = static_cast<shard*>(known());
     slab* const s = find(mine, p);
-    std::uint8_t* const mark = s != nullptr ? detail::live_mark(*s, c, p) : nullptr;
-    if (mark == nullptr) {
+    if (s == nullptr) {
         std::lock_guard const lock{source_mutex_};
-        return s != nullptr ? segregated_base::do_diagnose(p, bytes, alignment)
-                            : served_.deallocate(p, bytes, alignment);
+        return served_.deallocate(p, bytes, alignment);
     }
     if (mine == nullptr)
         mine = joined();
-    if (mine == nullptr) { // without a shard, the slab has it back at once
-        returned_without_shard_.fetch_add(bytes, std::memory_order_relaxed);
-        detail::set_mark(mark, 0);
-        cached_block const alone{detail::as_bytes(p), mark, s};
-        put(flush({&alone, 1}));
-        return std::nullopt;
+    bool const is_done = s->size_class == class_of(bytes, alignment) && push(mine, s, p);
+    if (!is_done) {
+        std::lock_guard const lock{source_mutex_};
+        return segregated_base::do_diagnose(p, bytes, alignment).value_or(misuse_kind::double_free);
     }
-    magazine& m = mine->magazines[c];
-    if (m.is_full())
-        enlarge(*mine, c);
-    if (m.is_full())
-        flush_oldest(*mine, c, (m.capacity() + 1) / 2);
-    detail::add_relaxed(mine->bytes_returned, bytes);
-    m.push(p, mark, s);
+    if (mine != nullptr)
+        detail::add_relaxed(mine->bytes_returned, bytes);
+    else
+        returned_without_shard_.fetch_add(bytes, std::memory_order_relaxed);
     return std::nullopt;
 }
 
@@ -301,69 +318,42 @@ void synchronized_segregated_pool_resource::deallocate_slow(void* p, std::size_t
         report(*wrong, p, bytes, alignment);
 }
 
-// Gives the oldest blocks of a magazine back to their slabs.
-void synchronized_segregated_pool_resource::flush_oldest(shard& mine, std::size_t c,
-                                                         std::size_t blocks) noexcept {
-    magazine& m = mine.magazines[c];
-    mine.last_seen.store(slabs_taken_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    slab* const empty = flush({m.begin, blocks});
-    m.top = std::move(m.begin + blocks, m.top, m.begin);
-    put(empty);
-}
-
-// Gives blocks back to their slabs. Returns: a list of slabs that are empty now.
-slab* synchronized_segregated_pool_resource::flush(
-    std::span<detail::cached_block const> blocks) noexcept {
-    slab* empty = nullptr;
-    std::unique_lock<std::mutex> lock; // of one shard at a time
-    for (cached_block const& returned : blocks) {
-        slab* const s = returned.from;
-        if (s->owner == nullptr) // two frees at once, and the other's made the slab empty
-            continue;
-        shard& owner = *static_cast<shard_pool*>(s->owner)->of;
-        if (!lock || lock.mutex() != &owner.mutex) {
-            if (lock)
-                lock.unlock();
-            lock = std::unique_lock{owner.mutex};
+// Frees a block of the slab. Returns: whether p was live.
+bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void const* p) noexcept {
+    auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_acquire));
+    if (its == nullptr)
+        return false;
+    if (its->of == mine) {
+        mine->mutex.enter();
+        if (s->owner.load(std::memory_order_relaxed) == its) { // nobody took it meanwhile
+            bool const is_live = s->is_live(p) && s->push(p);
+            if (is_live && s->count == 0)
+                returned_last(*mine, s);
+            else
+                mine->mutex.leave();
+            return is_live;
         }
-        // It is not taken where two frees met, and the other's came first.
-        if (s->push_at(static_cast<std::size_t>(returned.mark - s->marks)) && s->count == 0 &&
-            s->owner->returned_last(s)) {
-            --owner.slabs;
-            s->next = std::exchange(empty, s);
-        }
+        mine->mutex.leave();
     }
-    return empty;
-}
-
-void synchronized_segregated_pool_resource::flush_all(shard& mine) noexcept {
-    for (std::size_t c = 0; c < classes_.count(); ++c)
-        if (std::size_t const cached = mine.magazines[c].size(); cached != 0)
-            flush_oldest(mine, c, cached);
-}
-
-// A class pool keeps its current slab, though it is empty, until it is asked to give that back.
-void synchronized_segregated_pool_resource::put_empty(shard& from) noexcept {
-    slab* empty = nullptr;
-    {
-        std::lock_guard const lock{from.mutex};
-        for (class_pool& pool : from.pools)
-            if (pool.current->count == 0 && pool.current != slab::none()) {
-                slab* const s = std::exchange(pool.current, slab::none());
-                --from.slabs;
-                s->next = std::exchange(empty, s);
-            }
+    if (!s->push_remote(p))
+        return false;
+    if (s->is_pending.load() == 0 && s->is_pending.exchange(1) == 0) {
+        s->next_pending = nullptr;
+        hand_in(s);
     }
-    put(empty);
+    return true;
 }
 
-// Slabs that are in no class pool any more.
-void synchronized_segregated_pool_resource::put(slab* list) noexcept {
-    if (list == nullptr)
+// Inside the shard.
+void synchronized_segregated_pool_resource::returned_last(shard& mine, slab* s) noexcept {
+    std::size_t const c = s->size_class;
+    bool const is_empty = mine.returned(s);
+    mine.mutex.leave();
+    if (!is_empty)
         return;
     std::lock_guard const lock{source_mutex_};
-    while (list != nullptr)
-        source_.put(std::exchange(list, list->next));
+    detail::biased_mutex::owner_lock const inside{mine.mutex};
+    put_empty(mine, c);
 }
 
 // --- the rest of the interface ---
@@ -392,6 +382,50 @@ bool synchronized_segregated_pool_resource::do_owns(void const* p) const {
     return segregated_base::do_owns(p);
 }
 
+// --- pending slabs ---
+
+// Hands slabs that are pending, and in no list, to their owners. Requires: the source's lock, under
+// which alone a slab without an owner gets one.
+void synchronized_segregated_pool_resource::forward(slab* pending) noexcept {
+    while (pending != nullptr) {
+        slab* const s = std::exchange(pending, pending->next_pending);
+        auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_acquire));
+        if (its != nullptr)
+            its->of->hand_in(s);
+        else
+            s->is_pending = 0; // it is empty: others have collected meanwhile
+    }
+}
+
+// The same without the lock, which nearly always is not needed.
+void synchronized_segregated_pool_resource::hand_in(slab* pending) noexcept {
+    if (pending == nullptr)
+        return;
+    auto* const its = static_cast<shard::pool*>(pending->owner.load(std::memory_order_acquire));
+    if (its != nullptr && pending->next_pending == nullptr)
+        return its->of->hand_in(pending);
+    std::lock_guard const lock{source_mutex_};
+    forward(pending);
+}
+
+// Reports what was found, once no lock is held. Throws: what the handler throws.
+void synchronized_segregated_pool_resource::tell(shard::findings const& found) {
+    if (found.freed_twice != nullptr)
+        report(misuse_kind::double_free, found.freed_twice,
+               find(nullptr, found.freed_twice)->block_bytes, detail::max_align);
+}
+
+// Collects all there is to collect. Requires: no other call, or all locks.
+std::byte* synchronized_segregated_pool_resource::collect_in_quiet() noexcept {
+    shard::findings found;
+    for_each_shard([](shard& s) { s.forget_pending(); });
+    source_.for_each([&](slab const& s) {
+        if (auto* const its = static_cast<shard::pool*>(s.owner.load()))
+            its->of->collect(&const_cast<slab&>(s), found);
+    });
+    return found.freed_twice;
+}
+
 void synchronized_segregated_pool_resource::do_release() {
     take_all_back();
     while (caches() != nullptr)
@@ -404,8 +438,8 @@ void synchronized_segregated_pool_resource::do_release() {
 std::size_t synchronized_segregated_pool_resource::do_trim() {
     std::size_t const before = held_bytes();
     take_all_back();
-    for_each_shard([this](shard& s) { flush_all(s); });
-    for_each_shard([this](shard& s) { put_empty(s); });
+    shard::findings const found{.freed_twice = collect_in_quiet()};
+    for_each_shard([this](shard& s) { put_all_empty(s); });
     source_.trim();
     for (auto* s = static_cast<shard*>(caches()); s != nullptr;) {
         auto* const next = static_cast<shard*>(s->next_of_instance);
@@ -416,23 +450,26 @@ std::size_t synchronized_segregated_pool_resource::do_trim() {
         }
         s = next;
     }
-    return before - held_bytes() + served_.trim();
+    std::size_t const freed = before - held_bytes() + served_.trim();
+    tell(found);
+    return freed;
 }
 
 std::size_t synchronized_segregated_pool_resource::held_bytes() const noexcept {
     std::size_t bytes = source_.held_bytes();
-    for_each_shard([&](shard& s) { bytes += s.bytes(); });
+    for_each_shard([&](shard const&) { bytes += sizeof(shard); });
     return bytes;
 }
 
 bool synchronized_segregated_pool_resource::is_live(slab const& s, void const* p) const noexcept {
-    return detail::live_mark(s, s.size_class, p) != nullptr;
+    return s.is_live(p);
 }
 
 std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const noexcept {
-    return static_cast<std::size_t>(
-        std::count_if(s.marks, s.marks + s.blocks,
-                      [](std::uint8_t& mark) { return detail::get_mark(&mark) != 0; }));
+    std::size_t live = s.blocks;
+    for (std::size_t i = 0; i < s.words(); ++i)
+        live -= static_cast<std::size_t>(std::popcount(s.free_bits(i)));
+    return live;
 }
 
 statistics synchronized_segregated_pool_resource::do_stats() const {
@@ -442,8 +479,8 @@ statistics synchronized_segregated_pool_resource::do_stats() const {
     for_each_shard([&](shard& one) {
         requested +=
             detail::load_relaxed(one.bytes_taken) - detail::load_relaxed(one.bytes_returned);
-        s.footprint_bytes += one.bytes();
-        s.overhead_bytes += one.bytes();
+        s.footprint_bytes += sizeof(shard);
+        s.overhead_bytes += sizeof(shard);
     });
     s.requested_bytes += std::min(requested, s.live_bytes - served_.bytes());
     return s;
@@ -465,40 +502,23 @@ bool synchronized_segregated_pool_resource::do_check_invariants() const {
     if (!source_.check_invariants() || !served_.check_invariants())
         return false;
     bool sound = true;
-    std::size_t cached = 0;
+    std::size_t slabs = 0;
+    std::size_t pending = 0;
     for_each_shard([&](shard& one) {
-        for (std::size_t c = 0; sound && c < classes_.count(); ++c) {
-            magazine const& m = one.magazines[c];
-            cached += m.size();
-            for (cached_block const* b = m.begin; sound && b != m.top; ++b) {
-                slab const* const s = source_.find(b->block);
-                sound = s != nullptr && s->size_class == c && s->is_live(b->block) &&
-                        b->mark == s->marks + s->index_of(b->block) && *b->mark == 0;
-            }
-            if (!sound)
-                violated("a magazine has what is no free block of its class", &m);
-            slab const* const current = one.pools[c].current;
-            if (current != slab::none() &&
-                (current->state != slab_state::serving || current->owner != &one.pools[c]))
-                sound = violated("a slab should not be current", current);
-        }
+        slabs += one.slabs;
+        sound = sound && one.check_invariants(pending);
     });
     source_.for_each([&](slab const& s) {
+        pending -= s.is_pending;
         if (!sound || s.state == slab_state::empty)
             return;
-        std::size_t vacant = 0;
-        for (std::size_t i = 0; i < s.words(); ++i)
-            vacant += static_cast<std::size_t>(std::popcount(s.bits()[i]));
-        for (std::size_t i = 0; i < s.blocks; ++i)
-            if (s.marks[i] != 0 && !s.is_live(s.begin + i * s.block_bytes))
-                sound = violated("a block is live, and vacant in its slab", s.begin);
-        std::size_t const live = live_in(s);
-        if (vacant != s.blocks - s.live() || live > s.live())
-            sound = violated("live blocks and bits do not add up in the slab", s.begin);
-        cached -= s.live() - live;
+        --slabs;
+        sound = s.check_invariants();
     });
-    if (sound && cached != 0 && !has_lost_blocks_)
-        return violated("a block is in no magazine, or in two", this);
+    if (sound && slabs != 0)
+        return violated("shards and their slabs do not add up", this);
+    if (sound && pending != 0)
+        return violated("a pending slab is in no list, or in two", this);
     return sound;
 }
 

@@ -82,13 +82,13 @@ class segregated_pool_resource final : public detail::segregated_base {
         if (pool.is_last(p)) {
             if (!pool.push_last(p)) [[unlikely]]
                 return deallocate_slow(p, bytes, alignment);
-        } else if (from = source_.table().guess(p); from->owner != &pool || !from->push(p))
+        } else if (from = source_.table().guess(p); from->owner.load(std::memory_order_relaxed) != &pool || !from->push(p))
             [[unlikely]] {
             return deallocate_slow(p, bytes, alignment);
         }
         bytes_returned_ += bytes;
         if (from != nullptr && from->count == 0) [[unlikely]]
-            returned_last(from);
+            returned(from);
     }
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
                                                  std::size_t alignment) override;
@@ -105,17 +105,17 @@ class segregated_pool_resource final : public detail::segregated_base {
     [[gnu::noinline]] void* allocate_next(std::size_t bytes, std::size_t alignment, std::size_t c);
     [[gnu::noinline]] void* allocate_large(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
-    [[gnu::noinline]] void returned_last(slab* s) noexcept;
+    [[gnu::noinline]] void returned(slab* s) noexcept;
     bool push(void const* p, class_pool& pool) noexcept;
     void refill(std::size_t c);
     [[nodiscard]] bool check_pool(class_pool const& pool) const;
 
     // The bit of a block that waits in its pool says live.
     [[nodiscard]] bool is_live(slab const& s, void const* p) const noexcept override {
-        return s.is_live(p) && !s.owner->is_free_last(p);
+        return s.is_live(p) && !s.owner.load()->is_free_last(p);
     }
     [[nodiscard]] std::size_t live_in(slab const& s) const noexcept override {
-        std::byte const* const waiting = s.owner->waiting();
+        std::byte const* const waiting = s.owner.load()->waiting();
         return s.live() - (waiting != nullptr && s.contains(waiting) ? 1 : 0);
     }
 

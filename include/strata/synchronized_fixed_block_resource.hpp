@@ -90,7 +90,7 @@ class synchronized_fixed_block_resource final : public resource, private detail:
             auto& mine = static_cast<cache&>(known_mine());
             if (detail::get_mark(marks_ + i) == mark::single && !mine.blocks.is_full()) [[likely]] {
                 detail::add_relaxed(mine.bytes_returned, bytes);
-                return mine.blocks.push(p, marks_ + i, nullptr);
+                return mine.blocks.push(p, marks_ + i);
             }
         }
         deallocate_slow(p, bytes, alignment);

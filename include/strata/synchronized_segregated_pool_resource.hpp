@@ -3,44 +3,43 @@
 
 // synchronized_segregated_pool_resource: the segregated pool, for many threads at once.
 //
-//   thread ──► its shard   magazines   a stack of free blocks for each size class
-//                          class pools, as those of segregated_pool_resource, behind the shard's lock
-//                             │  slabs
-//   all    ──► slab source, served blocks: behind one lock, under which upstream is called
+//   thread ──► its shard   class pools as those of segregated_pool_resource: slabs, their free bits
+//                ▲   │
+//   others ──────┘   │     free a block of its slabs: set a remote bit, and say so once a slab
+//   all    ──────────▼───  slab source, served blocks: behind one lock, under which upstream is called
 //
-// A thread takes blocks from its magazines and returns them there, whoever took them: no lock, and no
-// write that another thread sees, as long as blocks stay with threads. An empty magazine draws from
-// the thread's own slabs; of a full one the older half goes back to the slabs, whosever they are, one
-// lock for many blocks. So neighbouring blocks belong to one thread. A slab whose blocks are all back
-// serves any thread, any class. When a thread ends, its magazines are emptied, and its shard waits for
-// the next thread.
+// A thread takes blocks from its own slabs and gives them back there: no lock, no atomic operation,
+// no line of memory that another thread writes. A block that another thread frees has its remote bit
+// set, one atomic operation; the owner of the slab collects these bits when its other slabs are used
+// up. A slab whose blocks are all back serves any thread, any class. When a thread ends, its shard
+// waits for the next thread.
 //
-// Each block has a mark, a byte behind the slab's blocks, that says whether it is live. Every free asks
-// it: whichever thread freed the block before, or allocated it, a second free is reported when it is
-// made. Only two frees of one block at the same instant may both pass, unreported; so may, rarely, one
-// that comes while the block's slab changes its class.
+// Every free is checked, whichever thread took the block or freed it before: its bit, or its remote
+// bit, says that it is free. Of two frees at the same instant, by the slab's owner and another, both
+// may pass; it is reported when the owner collects, and nothing is lost. A late second free that
+// comes while the slab changes its class may be missed, as any after the block is live anew.
 //
-//   I1  a mark is 1 exactly while the user has the block.
-//   I2  to its slab a block in a magazine is live; a slab belongs to a class pool of one shard, or is
-//       empty and with the source.
-//   I3  magazines, table and counts of a shard are its thread's own; its class pools are the lock's.
+//   I1  a slab belongs to a class pool of one shard, or is empty and with the source. It changes hands
+//       under the source's lock and its shard's.
+//   I2  class pools are written by who is inside the shard's mutex; remote bits, is_pending and the
+//       shard's list of pending slabs by any thread.
+//   I3  is_pending is 1 exactly while the slab is in one shard's list, mostly its owner's, or on the
+//       way there.
 //
-// Locks: the source's, then a shard's; upstream is called under the former alone, so two such pools
-// may be stacked. When each thread frees what it took, no line of memory is written by two: magazines
-// and marks by that thread, slab records by it under its shard's lock; what all read (table, classes,
-// the place of the thread's slot) is written when the pool grows, or threads come and go. So it scales
-// with the cores, until blocks cross threads: then each costs its share of a lock for half a magazine,
-// and of a line of marks.
+// Locks: the source's, then a shard's, which its thread enters for nothing and others lock at the
+// price of a system call (biased_mutex.hpp): they do so to use the slabs of a thread that has been
+// idle while 64 slabs were taken, or the 8 and more that wait for it to collect. Upstream is called
+// under the source's lock alone, so two such pools may be stacked.
 //
-// A magazine holds 64 blocks, or 3 KiB of them if that is less, or one: at most 72 KiB a thread with
-// the default classes, which stats() shows as free. Slabs go back to the source, chunks to upstream
-// with trim() or release() only. These two, check_invariants() and destruction need that no other
-// call runs; all others may run in any threads at once, in thread-local and static destructors (with
-// a lock then) and in a child after fork, where what other threads' magazines held is lost.
+// Slabs go back to the source when they are empty, but for the one in use of each class; chunks to
+// upstream with trim() or release() only. These two, check_invariants() and destruction need that no
+// other call runs; all others may run in any threads at once, in thread-local and static destructors
+// (with a lock then) and in a child after fork.
 //
-// Cost: allocate and deallocate O(1); overhead 1/64 and a byte a block, 24 KiB for each thread.
+// Cost: allocate and deallocate O(1); overhead 1/32 of a slab, 3 KiB for each thread.
 //
-// Source: Bonwick and Adams, "Magazines and vmem", USENIX 2001; Berger et al., "Hoard", 2000.
+// Source: Leijen, Zorn and de Moura, "Mimalloc: Free List Sharding in Action", 2019, for lists of a
+// thread's own and frees by others; Berger et al., "Hoard", 2000, for the bound on what is idle.
 
 #include <array>
 #include <atomic>
@@ -49,10 +48,8 @@
 #include <memory_resource>
 #include <mutex>
 #include <optional>
-#include <span>
 
-#include <strata/detail/class_pool.hpp>
-#include <strata/detail/magazine.hpp>
+#include <strata/detail/pool_shard.hpp>
 #include <strata/detail/segregated_base.hpp>
 #include <strata/detail/thread_caches.hpp>
 
@@ -82,53 +79,40 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
   private:
     using slab = detail::slab;
-    using magazine = detail::magazine;
-    struct shard;
-    struct shard_pool : detail::class_pool {
-        shard* of = nullptr;
-    };
-    // What a thread has of this resource, in memory from upstream.
-    struct alignas(64) shard : detail::thread_cache {
-        detail::slab_table::view table{};
-        std::size_t bytes_taken = 0; // of what was asked for; read by others, too
-        std::size_t bytes_returned = 0;
-        std::array<magazine, detail::size_classes::most_classes + 1> magazines{};
-
-        alignas(64) std::mutex mutex; // of the pools
-        std::array<shard_pool, detail::size_classes::most_classes> pools{};
-        std::size_t slabs = 0;          // under the mutex
-        std::size_t magazine_bytes = 0; // under the source's lock
-
-        [[nodiscard]] std::size_t bytes() const noexcept { return sizeof(shard) + magazine_bytes; }
-        std::atomic<std::size_t> last_seen{}; // slabs_taken_ when it was at slabs last
-    };
+    using shard = detail::pool_shard; // what a thread has of this resource, in memory from upstream
 
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
+        if (!classes_.tabulates(bytes, alignment) || !mine_is_known()) [[unlikely]]
             return allocate_slow(bytes, alignment);
-        if (!mine_is_known()) [[unlikely]]
+        auto& mine = static_cast<shard&>(known_mine());
+        detail::class_pool& pool = mine.pools[classes_.of(bytes, alignment)];
+        void* p = nullptr;
+        if (mine.mutex.try_enter()) [[likely]] {
+            p = pool.current->pop();
+            mine.mutex.leave();
+        }
+        if (p == nullptr) [[unlikely]]
             return allocate_slow(bytes, alignment);
-        auto* const mine = static_cast<shard*>(&known_mine());
-        magazine& m = mine->magazines[classes_.of(bytes, alignment)];
-        if (m.is_empty()) [[unlikely]]
-            return allocate_slow(bytes, alignment);
-        detail::add_relaxed(mine->bytes_taken, bytes);
-        return m.pop();
+        detail::add_relaxed(mine.bytes_taken, bytes);
+        return p;
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
-        if (!classes_.tabulates(bytes, alignment)) [[unlikely]]
+        if (!classes_.tabulates(bytes, alignment) || !mine_is_known()) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
-        if (!mine_is_known()) [[unlikely]]
+        auto& mine = static_cast<shard&>(known_mine());
+        detail::class_pool& pool = mine.pools[classes_.of(bytes, alignment)];
+        slab* const s = mine.table.guess(p);
+        if (!mine.mutex.try_enter()) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
-        auto* const mine = static_cast<shard*>(&known_mine());
-        std::size_t const c = classes_.of(bytes, alignment);
-        slab* const s = mine->table.guess(p);
-        std::uint8_t* const mark = detail::live_mark(*s, c, p);
-        magazine& m = mine->magazines[c];
-        if (mark == nullptr || m.is_full()) [[unlikely]]
+        if (s->owner.load(std::memory_order_relaxed) != &pool ||
+            s->is_pending.load(std::memory_order_relaxed) != 0 || !s->push(p)) [[unlikely]] {
+            mine.mutex.leave();
             return deallocate_slow(p, bytes, alignment);
-        detail::add_relaxed(mine->bytes_returned, bytes);
-        m.push(p, mark, s);
+        }
+        detail::add_relaxed(mine.bytes_returned, bytes);
+        if (s->count == 0) [[unlikely]]
+            return returned_last(mine, s);
+        mine.mutex.leave();
     }
 
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
@@ -157,30 +141,34 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
+    [[gnu::noinline]] void returned_last(shard& mine, slab* s) noexcept;
     shard& unused_shard();
     shard* joined() noexcept;
     void destroy(shard& gone) noexcept;
     template <class Function>
     void for_each_shard(Function const& f) const;
+
     void* pop(shard& mine, std::size_t bytes, std::size_t c);
-    void refill(shard& mine, std::size_t c);
-    void enlarge(shard& mine, std::size_t c) noexcept;
-    bool draw(shard& from, std::size_t c, magazine& into, std::size_t most) noexcept;
-    bool draw_from_others(shard const* mine, std::size_t c, magazine& into, std::size_t most,
-                          std::size_t idle_for) noexcept;
-    void take_slab(shard& owner, std::size_t c);
-    void flush_oldest(shard& mine, std::size_t c, std::size_t blocks) noexcept;
-    slab* flush(std::span<detail::cached_block const> blocks) noexcept;
-    void flush_all(shard& mine) noexcept;
-    void put_empty(shard& from) noexcept;
-    void put(slab* list) noexcept;
+    void* pop_of_any(std::size_t bytes, std::size_t c);
+    slab* take_slab(shard& mine, std::size_t c, std::size_t last_bytes, shard::findings& found);
+    slab* take_from_others(shard const& mine, std::size_t c, std::size_t idle_for,
+                           shard::findings& found) noexcept;
+    void gather(shard::findings& found) noexcept;
+    void put_empty(shard& of, std::size_t c) noexcept;
+    void put_all_empty(shard& of) noexcept;
+
+    bool push(shard* mine, slab* s, void const* p) noexcept;
+    static void forward(slab* pending) noexcept;
+    void hand_in(slab* pending) noexcept;
+    std::byte* collect_in_quiet() noexcept;
+    void tell(shard::findings const& found);
+
     [[nodiscard]] std::size_t held_bytes() const noexcept;
     [[nodiscard]] slab* find(shard* mine, void const* p) const noexcept;
 
     // What threads write lies apart from what every call reads.
     // Asked for in blocks that came back to nobody's shard, and more such sums: it may wrap.
     alignas(64) std::atomic<std::size_t> returned_without_shard_{};
-    bool has_lost_blocks_ = false; // in a child process
     std::atomic<std::size_t> slabs_taken_{};
     mutable std::mutex
         source_mutex_; // of the source and the served blocks; upstream is called under it

@@ -4,6 +4,7 @@
 // Arithmetic on sizes, alignments and addresses. Casts between pointers and integers live here and
 // nowhere else.
 
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -58,6 +59,20 @@ inline std::byte* as_bytes(void* p) noexcept {
 }
 inline std::byte const* as_bytes(void const* p) noexcept {
     return static_cast<std::byte const*>(p);
+}
+
+// What one thread writes and others read; where nobody else is there, plain loads and stores.
+template <class Integer>
+Integer load_relaxed(Integer const& from) noexcept {
+    return std::atomic_ref{const_cast<Integer&>(from)}.load(std::memory_order_relaxed);
+}
+template <class Integer>
+void store_relaxed(Integer& to, Integer value) noexcept {
+    std::atomic_ref{to}.store(value, std::memory_order_relaxed);
+}
+template <class Integer>
+void add_relaxed(Integer& sum, Integer n) noexcept {
+    store_relaxed(sum, load_relaxed(sum) + n);
 }
 
 } // namespace strata::detail

@@ -16,6 +16,7 @@
 //       block back since they were full; none of these is empty.
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include <strata/detail/bits.hpp>
@@ -61,14 +62,24 @@ class class_pool {
     bool advance() noexcept;
     /// Makes `fresh` current in place of a full slab. Requires: it has a block, and is in no list.
     void install(slab* fresh) noexcept;
-    /// A slab's count has come down to 0: it can serve again, or it is empty.
-    /// Returns: whether it is empty, and this class has done with it.
-    bool returned_last(slab* s) noexcept;
+    /// A slab's count has come down to 0 with the last of `blocks`: it can serve again, or it is
+    /// empty. Returns: whether it is empty and in `serving`, which it should leave.
+    bool returned(slab* s, std::uint32_t blocks = 1) noexcept;
+    /// Takes in what other threads have freed; `twice` as of slab::collect(). Returns: as returned().
+    bool collect(slab* s, std::byte*& twice) noexcept;
+    /// Returns: a slab with a free block, which this class has no more; null where there is none.
+    slab* surrender() noexcept;
+    /// Returns: the current slab if it is empty, which this class has no more; else null.
+    slab* surrender_empty_current() noexcept;
+
+    [[nodiscard]] bool check_invariants() const;
 
     slab* current = slab::none(); // I2, never null
     slab_list serving;            // I2
 
   private:
+    slab* leave_current() noexcept;
+
     std::byte* last_ = nullptr; // I1
 };
 

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include <strata/detail/bits.hpp>
-#include <strata/detail/slab.hpp>
 
 namespace strata::detail {
 
@@ -23,34 +22,9 @@ inline std::uint8_t get_mark(std::uint8_t* mark) noexcept {
     return std::atomic_ref{*mark}.load(std::memory_order_relaxed);
 }
 
-/// A sum that one thread writes and others read.
-inline void add_relaxed(std::size_t& sum, std::size_t n) noexcept {
-    std::atomic_ref const all{sum};
-    all.store(all.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-}
-inline std::size_t load_relaxed(std::size_t& sum) noexcept {
-    return std::atomic_ref{sum}.load(std::memory_order_relaxed);
-}
-
-/// Returns: the mark of the block of that class that begins at p in the slab, if it is live; else
-/// null. Any slab and address may be passed: what is read of a slab that p is not in never changes.
-inline std::uint8_t* live_mark(slab const& s, std::size_t size_class, void const* p) noexcept {
-    std::size_t const offset = offset_between(s.begin, p);
-    if (offset >= s.bytes || s.size_class != size_class)
-        return nullptr;
-    std::uint64_t const i = s.block_of(offset);
-    std::size_t const blocks = s.blocks;
-    if (i >= blocks)
-        return nullptr;
-    auto* const mark =
-        reinterpret_cast<std::uint8_t*>(s.begin + s.bytes - blocks + i); // s.marks + i
-    return get_mark(mark) != 0 ? mark : nullptr;
-}
-
 struct cached_block {
     std::byte* block;
     std::uint8_t* mark;
-    slab* from;
 };
 
 struct magazine {
@@ -89,9 +63,9 @@ struct magazine {
         return block;
     }
     /// Requires: it is not full.
-    void push(void* p, std::uint8_t* mark, slab* from) noexcept {
+    void push(void* p, std::uint8_t* mark) noexcept {
         cached_block* const next = top++;
-        *next = {as_bytes(p), mark, from};
+        *next = {as_bytes(p), mark};
         set_mark(mark, 0);
     }
 };

@@ -12,10 +12,19 @@
 // Words are gone through in a circle, so that blocks come in address order, and those that were freed
 // behind when their turn comes: a list through freed blocks costs a cache miss for each of them.
 //
-//   I1  exactly the bits of free blocks are set; those behind the last block are not.
+// Of a pool for threads a slab has one owner, who alone writes its bits. Others who free a block set
+// its remote bit, in words of their own; the owner collects these when it needs blocks. A block is
+// free if either bit is set, so that whoever frees it sees whether another has.
+//
+//   I1  exactly the bits of free blocks are set, but for those whose remote bit is; those behind the
+//       last block are not.
 //   I2  count is what must come back until something is to be done: all live blocks of a slab that
-//       can serve (then it is empty), one block of a full slab (then it can serve again).
+//       can serve (then it is empty), one block of a full slab (then it can serve again). Of a class's
+//       current slab it is one more: nothing is to be done. A block whose remote bit is set has not
+//       come back yet.
+//   I3  where a remote bit is set, is_pending is too, or is about to be, by the thread that set it.
 
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -36,19 +45,21 @@ class class_pool;
 
 struct slab {
     std::byte* begin;
-    class_pool* owner;      ///< null: the slab is empty and belongs to no class
+    std::atomic<class_pool*> owner; ///< null: the slab is empty and belongs to no class
     exact_divider block_of; ///< from offset to block
-    std::uint64_t* word;    ///< the current word of bits
+    std::uint64_t* word = const_cast<std::uint64_t*>(&no_block_free_); ///< the current word of bits
     std::byte* word_begin;  ///< the block of its first bit
     std::uint32_t count;    ///< I2
     std::uint32_t blocks;
     std::uint32_t block_bytes;
-    std::uint32_t bytes;         ///< of slab memory
-    std::uint32_t record_offset; ///< bytes from the chunk's description to this
+    std::atomic<std::uint32_t> is_pending; ///< 1 while it is in a list of those with remote bits
+    std::uint32_t bytes;                   ///< of slab memory
+    std::uint32_t record_offset;           ///< bytes from the chunk's description to this
     slab_state state;
     std::uint8_t size_class;
-    std::uint8_t* marks; ///< a byte for each block; null: none are kept
-    slab* next;          ///< in the list that it is in; not owned
+    std::uint64_t* remote; ///< a bit for each block; null: there is one user only; never changes
+    slab* next_pending;    ///< not owned
+    slab* next;            ///< in the list that it is in; not owned
     slab* previous;
 
     /// Returns: a block of the current word, now live; null when it has none. Complexity: O(1).
@@ -56,53 +67,47 @@ struct slab {
         std::uint64_t const free = *word;
         if (free == 0)
             return nullptr;
-        *word = free & (free - 1); // clears the lowest 1
+        store_relaxed(*word, free & (free - 1)); // clears the lowest 1
         ++count;
         return word_begin + static_cast<unsigned>(std::countr_zero(free)) * block_bytes;
-    }
-
-    /// Takes up to `most` blocks of the current word, in address order: f(block, its index).
-    /// Returns: how many.
-    template <class Function>
-    std::size_t pop_many(std::size_t most, Function const& f) noexcept {
-        std::uint64_t free = *word;
-        auto const first = static_cast<std::size_t>(word - bits()) * 64;
-        std::size_t taken = 0;
-        for (; free != 0 && taken != most; free &= free - 1, ++taken) {
-            std::size_t const i = lowest_bit(free);
-            f(word_begin + i * block_bytes, first + i);
-        }
-        *word = free;
-        count += static_cast<std::uint32_t>(taken);
-        return taken;
     }
 
     /// Takes a block back; any address may be passed.
     /// Returns: whether p was a live block of this slab; it is free then, and count one less.
     /// Complexity: O(1).
-    bool push(void const* p) noexcept { return push_at(block_of(offset_between(begin, p))); }
-    /// The same of the block of that index; any index may be passed.
-    bool push_at(std::uint64_t i) noexcept {
+    bool push(void const* p) noexcept {
+        std::uint64_t const i = block_of(offset_between(begin, p));
         if (i >= blocks)
             return false;
         std::uint64_t const mark = std::uint64_t{1} << i % 64;
-        std::uint64_t& free = bits()[i / 64];
+        std::uint64_t& word_of_it = bits()[i / 64];
+        std::uint64_t const free = word_of_it;
         if ((free & mark) != 0)
             return false;
-        free |= mark;
+        store_relaxed(word_of_it, free | mark);
         --count;
         return true;
     }
+
+    /// As push(), by a thread that is not the owner's: the owner has yet to collect it.
+    /// Requires: the slab is one of many users, and not empty.
+    bool push_remote(void const* p) noexcept {
+        std::uint64_t const i = block_of(offset_between(begin, p));
+        std::uint64_t const mark = std::uint64_t{1} << i % 64;
+        return i < blocks && (load_relaxed(bits()[i / 64]) & mark) == 0 &&
+               (std::atomic_ref{remote[i / 64]}.fetch_or(mark) & mark) == 0;
+    }
+    /// Moves remote bits to the owner's; count stays. Of a block that was freed twice, by its owner
+    /// and another at the same instant, the address is put in `twice`.
+    /// Returns: how many blocks came back. Complexity: O(blocks / 64).
+    std::uint32_t collect(std::byte*& twice) noexcept;
 
     /// Makes a word that has a free block the current one: this one, or the next that has.
     /// Returns: whether there is one. Complexity: O(blocks / 64), amortised by the blocks it has.
     bool turn() noexcept;
 
-    enum class marks_kept : bool { none, behind_blocks };
-
-    /// Makes an empty slab one of blocks of `bytes_each`; marks are 0.
-    void assign(class_pool& to, std::size_t to_class, std::size_t bytes_each,
-                marks_kept with) noexcept;
+    /// Makes an empty slab one of blocks of `bytes_each`.
+    void assign(class_pool& to, std::size_t to_class, std::size_t bytes_each) noexcept;
 
     /// Returns: a slab that holds no address and has no block; always the same. Never written.
     static slab* none() noexcept { return const_cast<slab*>(&none_); }
@@ -113,12 +118,15 @@ struct slab {
         return static_cast<std::size_t>(block_of(offset_between(begin, p)));
     }
     [[nodiscard]] std::size_t extent() const noexcept { return std::size_t{blocks} * block_bytes; }
-    [[nodiscard]] std::uint32_t live() const noexcept {
-        return state == slab_state::full ? blocks : count;
-    }
+    /// Requires: it is not empty. Returns: blocks that are live, to its owner.
+    [[nodiscard]] std::uint32_t live() const noexcept;
     [[nodiscard]] bool is_live(void const* p) const noexcept {
         std::uint64_t const i = block_of(offset_between(begin, p));
-        return i < blocks && (bits()[i / 64] >> i % 64 & 1) == 0;
+        return i < blocks && (free_bits(i / 64) >> i % 64 & 1) == 0;
+    }
+    /// Returns: the bits of 64 blocks, whoever freed them. May be asked beside other threads' frees.
+    [[nodiscard]] std::uint64_t free_bits(std::size_t i) const noexcept {
+        return load_relaxed(bits()[i]) | (remote != nullptr ? load_relaxed(remote[i]) : 0);
     }
     [[nodiscard]] bool contains(void const* p) const noexcept {
         return offset_between(begin, p) < bytes;
@@ -135,7 +143,10 @@ struct slab {
         return align_up(slab_bytes / 8, 64) / 8;
     }
 
+    [[nodiscard]] bool check_invariants() const;
+
   private:
+    static constexpr std::uint64_t no_block_free_ = 0;
     static slab const none_;
 };
 static_assert(sizeof(slab) % alignof(std::uint64_t) == 0, "its bits follow it");

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <strata/detail/pool_shard.hpp>
+
+#include <cstdio>
+#include <utility>
+
+namespace strata::detail {
+
+namespace {
+
+bool violated(char const* what, void const* where) {
+    std::fprintf(stderr, "strata: pool shard: %s at %p\n", what, where);
+    return false;
+}
+
+} // namespace
+
+pool_shard::pool_shard() noexcept {
+    for (pool& one : pools)
+        one.of = this;
+}
+
+void pool_shard::set_serving(std::size_t size_class, bool value) noexcept {
+    std::uint64_t const bit = std::uint64_t{1} << size_class;
+    std::uint64_t const others = serves.load(std::memory_order_relaxed) & ~bit;
+    serves.store(value ? others | bit : others, std::memory_order_relaxed);
+}
+
+bool pool_shard::serve(std::size_t size_class, findings& found) noexcept {
+    while (!pools[size_class].advance()) {
+        slab* const s = next_pending();
+        if (s == nullptr)
+            return false;
+        collect(s, found);
+    }
+    return true;
+}
+
+bool pool_shard::returned(slab* s) noexcept {
+    class_pool& its = pools[s->size_class];
+    set_serving(s->size_class, true);
+    if (!its.returned(s))
+        return false;
+    its.serving.remove(s);
+    its.serving.push(s);
+    return true;
+}
+
+void pool_shard::collect(slab* s, findings& found) noexcept {
+    auto* const its = static_cast<pool*>(s->owner.load());
+    if (its == nullptr || its->of != this) {
+        s->next_pending = std::exchange(found.strays, s);
+        return;
+    }
+    set_serving(s->size_class, true);
+    if (its->collect(s, found.freed_twice)) {
+        its->serving.remove(s);
+        its->serving.push(s);
+    }
+}
+
+void pool_shard::collect_all(findings& found) noexcept {
+    while (slab* const s = next_pending())
+        collect(s, found);
+}
+
+void pool_shard::adopt(slab* s, std::size_t size_class) noexcept {
+    pool& its = pools[size_class];
+    s->owner.store(&its);
+    its.serving.push(s);
+    its.advance(); // perhaps to its current one: others have collected meanwhile
+    set_serving(size_class, true);
+    ++slabs;
+}
+
+slab* pool_shard::surrender(std::size_t size_class) noexcept {
+    slab* const s = pools[size_class].surrender();
+    if (s != nullptr)
+        --slabs;
+    else
+        set_serving(size_class, false);
+    return s;
+}
+
+slab* pool_shard::surrender_empty(std::size_t size_class) noexcept {
+    slab_list& list = pools[size_class].serving;
+    if (list.front() == nullptr || list.front()->count != 0)
+        return nullptr;
+    --slabs;
+    return list.pop();
+}
+
+slab* pool_shard::surrender_empty_current(std::size_t size_class) noexcept {
+    slab* const s = pools[size_class].surrender_empty_current();
+    if (s != nullptr)
+        --slabs;
+    return s;
+}
+
+void pool_shard::hand_in(slab* s) noexcept {
+    pending_slabs.fetch_add(1, std::memory_order_relaxed);
+    s->next_pending = pending.load(std::memory_order_relaxed);
+    while (!pending.compare_exchange_weak(s->next_pending, s, std::memory_order_release,
+                                          std::memory_order_relaxed)) {
+    }
+}
+
+slab* pool_shard::next_pending() noexcept {
+    if (to_collect_ == nullptr && pending.load(std::memory_order_relaxed) != nullptr)
+        for (slab* s = pending.exchange(nullptr, std::memory_order_acquire); s != nullptr;) {
+            slab* const next = std::exchange(s->next_pending, to_collect_);
+            to_collect_ = std::exchange(s, next);
+        }
+    slab* const first = to_collect_;
+    if (first == nullptr)
+        return nullptr;
+    to_collect_ = first->next_pending;
+    pending_slabs.fetch_sub(1, std::memory_order_relaxed);
+    return first;
+}
+
+void pool_shard::forget_pending() noexcept {
+    while (slab* const s = next_pending())
+        s->is_pending = 0;
+    pending_slabs = 0;
+}
+
+bool pool_shard::check_invariants(std::size_t& pending_found) const {
+    for (slab* first : {pending.load(), to_collect_})
+        for (slab const* s = first; s != nullptr; s = s->next_pending) {
+            ++pending_found;
+            if (s->is_pending == 0)
+                return violated("a slab is listed as pending, and is not", s->begin);
+        }
+    for (class_pool const& one : pools) {
+        bool has_free = false;
+        for (slab const* s = one.serving.front(); s != nullptr; s = s->next) {
+            if (s->count == 0 && has_free)
+                return violated("an empty slab does not stand in front", s->begin);
+            has_free = s->count != 0;
+        }
+        if (!one.check_invariants())
+            return false;
+    }
+    return true;
+}
+
+} // namespace strata::detail
