@@ -43,10 +43,11 @@ bool biased_mutex::can_be_biased() noexcept {
 
 // While the mutex is held here, nobody revokes; who does so next waits.
 void biased_mutex::enter() noexcept {
-    if (try_enter())
+    std::uint64_t const before = outside();
+    if (try_enter(before))
         return;
     std::lock_guard const lock{mutex_};
-    is_inside_.store(true, std::memory_order_relaxed);
+    word_.store(before + inside, std::memory_order_relaxed);
 }
 
 void biased_mutex::lock() noexcept {
@@ -55,7 +56,7 @@ void biased_mutex::lock() noexcept {
         is_revoked_.store(true, std::memory_order_relaxed);
         fence_in_all_threads();
     }
-    while (is_inside_.load(std::memory_order_acquire))
+    while ((word_.load(std::memory_order_acquire) & inside) != 0)
         std::this_thread::yield(); // it is inside for some instructions
 }
 

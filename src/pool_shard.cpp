@@ -33,6 +33,7 @@ bool pool_shard::serve(std::size_t size_class, findings& found) noexcept {
             return false;
         collect(s, found);
     }
+    pools[size_class].forget_last();
     return true;
 }
 
@@ -69,12 +70,14 @@ void pool_shard::adopt(slab* s, std::size_t size_class) noexcept {
     s->owner.store(&its);
     its.serving.push(s);
     its.advance(); // perhaps to its current one: others have collected meanwhile
+    its.forget_last();
     set_serving(size_class, true);
     ++slabs;
 }
 
 slab* pool_shard::surrender(std::size_t size_class) noexcept {
     slab* const s = pools[size_class].surrender();
+    pools[size_class].forget_last();
     if (s != nullptr)
         --slabs;
     else
@@ -92,6 +95,7 @@ slab* pool_shard::surrender_empty(std::size_t size_class) noexcept {
 
 slab* pool_shard::surrender_empty_current(std::size_t size_class) noexcept {
     slab* const s = pools[size_class].surrender_empty_current();
+    pools[size_class].forget_last();
     if (s != nullptr)
         --slabs;
     return s;

@@ -60,7 +60,7 @@ void slab_table::reserve(chunk const& added, chunk const* list,
     bool const is_large = unit_log2_ == large_log2_ || all_units(small_log2_) > most_small_units;
     unsigned const unit_log2 = is_large ? large_log2_ : small_log2_;
     // Sparse, so that the first guess is right nearly always.
-    std::size_t const sparse = is_large && !keeps_old_ ? 8 : 4;
+    std::size_t const sparse = 8;
     std::size_t const wanted =
         std::max<std::size_t>(16, std::bit_ceil(sparse * all_units(unit_log2)));
     std::size_t const kept = keeps_old_ ? sizeof(old_table) : 0;

@@ -140,13 +140,16 @@ void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes,
     for (;;) {
         shard::findings found;
         bool serves = false;
+        void* p = nullptr;
         {
             detail::biased_mutex::owner_lock const inside{mine.mutex};
             serves = mine.serve(c, found);
-            if (serves && found.strays == nullptr && found.freed_twice == nullptr) {
-                detail::add_relaxed(mine.bytes_taken, bytes);
-                return mine.pop(c);
-            }
+            if (serves && found.strays == nullptr && found.freed_twice == nullptr)
+                p = mine.pools[c].pop();
+        }
+        if (p != nullptr) {
+            mine.mutex.add(bytes);
+            return p;
         }
         hand_in(found.strays);
         tell(found);
@@ -172,7 +175,7 @@ void* synchronized_segregated_pool_resource::pop_of_any(std::size_t bytes, std::
     auto const pop_of = [&](shard& of) {
         std::lock_guard const inside{of.mutex};
         if (p == nullptr && of.serve(c, found))
-            p = of.pop(c);
+            p = of.pools[c].pop();
     };
     if (auto* const any = static_cast<shard*>(caches())) {
         std::lock_guard const lock{source_mutex_};
@@ -298,16 +301,15 @@ synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t by
     }
     if (mine == nullptr)
         mine = joined();
-    bool const is_done = s->size_class == class_of(bytes, alignment) && push(mine, s, p);
-    if (!is_done) {
-        std::lock_guard const lock{source_mutex_};
-        return segregated_base::do_diagnose(p, bytes, alignment).value_or(misuse_kind::double_free);
+    if (s->size_class == class_of(bytes, alignment) && push(mine, s, p)) {
+        if (mine != nullptr)
+            mine->mutex.add(0 - bytes);
+        else
+            returned_without_shard_.fetch_add(bytes, std::memory_order_relaxed);
+        return std::nullopt;
     }
-    if (mine != nullptr)
-        detail::add_relaxed(mine->bytes_returned, bytes);
-    else
-        returned_without_shard_.fetch_add(bytes, std::memory_order_relaxed);
-    return std::nullopt;
+    std::lock_guard const lock{source_mutex_};
+    return segregated_base::do_diagnose(p, bytes, alignment).value_or(misuse_kind::double_free);
 }
 
 void synchronized_segregated_pool_resource::deallocate_slow(void* p, std::size_t bytes,
@@ -318,6 +320,16 @@ void synchronized_segregated_pool_resource::deallocate_slow(void* p, std::size_t
         report(*wrong, p, bytes, alignment);
 }
 
+// The first guess at the slab was wrong, or the block is another thread's.
+void synchronized_segregated_pool_resource::deallocate_next(shard& mine, void* p, std::size_t bytes,
+                                                            std::size_t alignment) {
+    slab* const s = mine.table.find(p);
+    if (s == nullptr || s->size_class != classes_.of(bytes, alignment) || !push(&mine, s, p))
+        [[unlikely]]
+        return deallocate_slow(p, bytes, alignment);
+    mine.mutex.add(0 - bytes);
+}
+
 // Frees a block of the slab. Returns: whether p was live.
 bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void const* p) noexcept {
     auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_acquire));
@@ -325,15 +337,15 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
         return false;
     if (its->of == mine) {
         mine->mutex.enter();
-        if (s->owner.load(std::memory_order_relaxed) == its) { // nobody took it meanwhile
-            bool const is_live = s->is_live(p) && s->push(p);
-            if (is_live && s->count == 0)
-                returned_last(*mine, s);
-            else
-                mine->mutex.leave();
-            return is_live;
-        }
-        mine->mutex.leave();
+        bool const is_mine = s->owner.load(std::memory_order_relaxed) == its; // perhaps no longer
+        bool const may_be_remote = s->is_pending.load(std::memory_order_relaxed) != 0;
+        bool const is_done = is_mine && (!may_be_remote || s->is_live(p)) && s->push(p);
+        if (is_done && s->count == 0)
+            returned_last(*mine, s, 0);
+        else
+            mine->mutex.leave(mine->mutex.outside());
+        if (is_mine)
+            return is_done;
     }
     if (!s->push_remote(p))
         return false;
@@ -344,11 +356,12 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
     return true;
 }
 
-// Inside the shard.
-void synchronized_segregated_pool_resource::returned_last(shard& mine, slab* s) noexcept {
+// Inside the shard, which it leaves.
+void synchronized_segregated_pool_resource::returned_last(shard& mine, slab* s,
+                                                          std::size_t bytes) noexcept {
     std::size_t const c = s->size_class;
     bool const is_empty = mine.returned(s);
-    mine.mutex.leave();
+    mine.mutex.leave(mine.mutex.outside(), 0 - bytes);
     if (!is_empty)
         return;
     std::lock_guard const lock{source_mutex_};
@@ -445,7 +458,7 @@ std::size_t synchronized_segregated_pool_resource::do_trim() {
         auto* const next = static_cast<shard*>(s->next_of_instance);
         s->table = source_.table();
         if (s->slabs == 0) {
-            returned_without_shard_ += s->bytes_returned - s->bytes_taken;
+            returned_without_shard_ -= s->mutex.sum();
             destroy(*s);
         }
         s = next;
@@ -477,8 +490,7 @@ statistics synchronized_segregated_pool_resource::do_stats() const {
     statistics s = segregated_base::do_stats();
     std::size_t requested = 0 - returned_without_shard_.load(std::memory_order_relaxed);
     for_each_shard([&](shard& one) {
-        requested +=
-            detail::load_relaxed(one.bytes_taken) - detail::load_relaxed(one.bytes_returned);
+        requested += one.mutex.sum();
         s.footprint_bytes += sizeof(shard);
         s.overhead_bytes += sizeof(shard);
     });

@@ -85,34 +85,42 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
         if (!classes_.tabulates(bytes, alignment) || !mine_is_known()) [[unlikely]]
             return allocate_slow(bytes, alignment);
         auto& mine = static_cast<shard&>(known_mine());
-        detail::class_pool& pool = mine.pools[classes_.of(bytes, alignment)];
-        void* p = nullptr;
-        if (mine.mutex.try_enter()) [[likely]] {
-            p = pool.current->pop();
-            mine.mutex.leave();
-        }
-        if (p == nullptr) [[unlikely]]
+        shard::pool& pool = mine.pools[classes_.of(bytes, alignment)];
+        std::uint64_t const outside = mine.mutex.outside();
+        if (!mine.mutex.try_enter(outside)) [[unlikely]]
             return allocate_slow(bytes, alignment);
-        detail::add_relaxed(mine.bytes_taken, bytes);
+        void* const p = pool.pop();
+        if (p == nullptr) [[unlikely]] {
+            mine.mutex.leave(outside);
+            return allocate_slow(bytes, alignment);
+        }
+        mine.mutex.leave(outside, bytes);
         return p;
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
         if (!classes_.tabulates(bytes, alignment) || !mine_is_known()) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
         auto& mine = static_cast<shard&>(known_mine());
-        detail::class_pool& pool = mine.pools[classes_.of(bytes, alignment)];
-        slab* const s = mine.table.guess(p);
-        if (!mine.mutex.try_enter()) [[unlikely]]
+        shard::pool& pool = mine.pools[classes_.of(bytes, alignment)];
+        std::uint64_t const outside = mine.mutex.outside();
+        if (!mine.mutex.try_enter(outside)) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
-        if (s->owner.load(std::memory_order_relaxed) != &pool ||
-            s->is_pending.load(std::memory_order_relaxed) != 0 || !s->push(p)) [[unlikely]] {
-            mine.mutex.leave();
-            return deallocate_slow(p, bytes, alignment);
+        slab* s = pool.current;
+        bool is_done = false;
+        if (pool.is_last(p)) {
+            is_done = pool.push_last();
+        } else {
+            s = mine.table.guess(p);
+            is_done = s->owner.load(std::memory_order_relaxed) == &pool &&
+                      s->is_pending.load(std::memory_order_relaxed) == 0 && s->push(p);
         }
-        detail::add_relaxed(mine.bytes_returned, bytes);
+        if (!is_done) [[unlikely]] {
+            mine.mutex.leave(outside);
+            return deallocate_next(mine, p, bytes, alignment);
+        }
         if (s->count == 0) [[unlikely]]
-            return returned_last(mine, s);
-        mine.mutex.leave();
+            return returned_last(mine, s, bytes);
+        mine.mutex.leave(outside, 0 - bytes);
     }
 
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
@@ -141,7 +149,9 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
-    [[gnu::noinline]] void returned_last(shard& mine, slab* s) noexcept;
+    [[gnu::noinline]] void deallocate_next(shard& mine, void* p, std::size_t bytes,
+                                           std::size_t alignment);
+    [[gnu::noinline]] void returned_last(shard& mine, slab* s, std::size_t bytes) noexcept;
     shard& unused_shard();
     shard* joined() noexcept;
     void destroy(shard& gone) noexcept;

@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// A mutex that belongs to one thread, its owner, who enters and leaves it with two plain stores and a
-// load, no atomic operation and no fence. Others may lock it, at the price of a system call.
+// A mutex that belongs to one thread, its owner, who enters and leaves it with two plain stores and
+// two loads, no atomic operation and no fence. Others may lock it, at the price of a system call.
 //
-//   owner   is_inside = true; is_revoked?       no: inside    yes: inside once the mutex was to be had
-//   others  lock the mutex; is_revoked = true; fence in all threads; wait while is_inside
+//   owner   inside = 1; is_revoked?          no: inside      yes: inside once the mutex was to be had
+//   others  lock the mutex; is_revoked = true; fence in all threads; wait while inside = 1
+//
+// The bit `inside` is the lowest of a word, of which the rest is a sum. The owner adds to it with the
+// store that it leaves with: what it has to count costs no store of its own.
 //
 // The owner's store may become visible after its load: the fence, run in every thread of the process
 // by membarrier(2), stands between the two of each owner. So one of them sees the other's store.
 // Where the system has no such call, is_revoked stays true: the owner asks for the mutex each time.
 //
-// Cost: enter() and leave() 3 instructions that touch memory, of one line; lock() about 1 us.
+// Cost: enter() and leave() 4 instructions that touch memory, of one line; lock() about 1 us.
 //
 // Source: Dice, Moir and Scherer, "Quickly Reacquirable Locks", 2003; membarrier(2), Linux 4.14.
 
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <mutex>
 
 namespace strata::detail {
@@ -28,38 +33,53 @@ class biased_mutex {
 
     // Of the owner.
 
-    /// Returns: whether it is inside; if not, it may enter().
-    [[nodiscard]] bool try_enter() noexcept {
-        is_inside_.store(true, std::memory_order_relaxed);
+    /// Returns: the word as it is while the owner is outside.
+    [[nodiscard]] std::uint64_t outside() const noexcept {
+        return word_.load(std::memory_order_relaxed) & ~inside;
+    }
+    /// Requires: before == outside(). Returns: whether it is inside; if not, it may enter().
+    [[nodiscard]] bool try_enter(std::uint64_t before) noexcept {
+        word_.store(before + inside, std::memory_order_relaxed);
         std::atomic_signal_fence(std::memory_order_seq_cst); // the compiler's order, at least
         if (!is_revoked_.load(std::memory_order_acquire)) [[likely]]
             return true;
-        leave();
+        leave(before);
         return false;
     }
     void enter() noexcept;
-    void leave() noexcept { is_inside_.store(false, std::memory_order_release); }
+    /// Adds to the sum, which may wrap. Requires: before == outside().
+    void leave(std::uint64_t before, std::size_t added = 0) noexcept {
+        word_.store(before + 2 * std::uint64_t{added}, std::memory_order_release);
+    }
+    /// The same of an owner who is outside.
+    void add(std::size_t n) noexcept { leave(outside(), n); }
 
     class owner_lock {
       public:
         explicit owner_lock(biased_mutex& of) noexcept : of_{of} { of.enter(); }
         owner_lock(owner_lock const&) = delete;
         owner_lock& operator=(owner_lock const&) = delete;
-        ~owner_lock() { of_.leave(); }
+        ~owner_lock() { of_.leave(of_.outside()); }
 
       private:
         biased_mutex& of_;
     };
 
-    // Of others, and of an owner who is not inside.
+    // Of others, and of an owner who is outside.
 
+    /// Returns: the sum; what is below zero wraps.
+    [[nodiscard]] std::size_t sum() const noexcept {
+        return static_cast<std::size_t>(
+            static_cast<std::int64_t>(word_.load(std::memory_order_relaxed)) >> 1);
+    }
     void lock() noexcept;
     void unlock() noexcept;
 
   private:
+    static constexpr std::uint64_t inside = 1;
     static bool can_be_biased() noexcept;
 
-    std::atomic<bool> is_inside_{false};
+    std::atomic<std::uint64_t> word_{0};
     std::atomic<bool> is_revoked_;
     std::mutex mutex_;
 };

@@ -29,8 +29,46 @@
 namespace strata::detail {
 
 struct alignas(64) pool_shard : thread_cache {
-    struct pool : class_pool {
+    /// Knows the bit of the block handed out last: where that comes back next, as many do, nothing
+    /// is computed from its address, and a pair takes half the time.
+    struct alignas(64) pool : class_pool {
         pool_shard* of = nullptr;
+
+        std::byte* pop() noexcept {
+            slab& s = *current;
+            std::uint64_t const free = *s.word;
+            if (free == 0)
+                return nullptr;
+            store_relaxed(*s.word, free & (free - 1));
+            ++s.count;
+            std::size_t const i = lowest_bit(free);
+            std::byte* const block = s.word_begin + i * s.block_bytes;
+            last_ = address_of(block) + (std::uint64_t{i} << bit_shift);
+            return block;
+        }
+        [[nodiscard]] bool is_last(void const* p) const noexcept {
+            return (last_ ^ address_of(p)) << (64 - bit_shift) == 0;
+        }
+        /// Requires: is_last(p). Returns: whether p was live, and others have freed nothing beside it.
+        bool push_last() noexcept {
+            slab& s = *current;
+            std::uint64_t const mark = std::uint64_t{1} << (last_ >> bit_shift);
+            std::uint64_t const free = *s.word;
+            if ((free & mark) != 0 || s.is_pending.load(std::memory_order_relaxed) != 0)
+                return false;
+            store_relaxed(*s.word, free | mark);
+            --s.count;
+            return true;
+        }
+        /// Another word is current now.
+        void forget_last() noexcept { last_ = address_of(this); }
+
+      private:
+        // Addresses in user space leave that much: Linux gives no others unless asked to.
+        static constexpr unsigned bit_shift = 58;
+        // The block of the current word that was handed out last, and above it its bit; or what is no
+        // block.
+        std::uint64_t last_ = address_of(this);
     };
     /// What is to be dealt with once no shard's mutex is held.
     struct findings {
@@ -44,8 +82,6 @@ struct alignas(64) pool_shard : thread_cache {
 
     /// Returns: whether the class has a block for pop(), perhaps after it collected some slabs.
     bool serve(std::size_t size_class, findings& found) noexcept;
-    /// Requires: serve() said so.
-    void* pop(std::size_t size_class) noexcept { return pools[size_class].current->pop(); }
     /// A slab's count has come down to 0. Returns: whether it is empty, and should leave.
     bool returned(slab* s) noexcept;
     void collect(slab* s, findings& found) noexcept;
@@ -74,10 +110,8 @@ struct alignas(64) pool_shard : thread_cache {
     /// Whether pools, and lists of pending slabs, are sound. Adds to `pending_found`.
     [[nodiscard]] bool check_invariants(std::size_t& pending_found) const;
 
-    biased_mutex mutex;
+    biased_mutex mutex; // its sum: bytes asked for in blocks taken, less those of blocks given back
     slab_table::view table{};
-    std::size_t bytes_taken = 0; // of what was asked for; its thread writes it, others read
-    std::size_t bytes_returned = 0;
     std::array<pool, size_classes::most_classes + 1> pools{}; // the last one's class serves no one
 
     // What others write or read.

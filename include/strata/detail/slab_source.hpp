@@ -20,6 +20,7 @@
 //   I3  the table leads from every address in a slab to it; more than half of it is vacant.
 //   I4  held_bytes() = chunks + table = what upstream has outstanding.
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -167,7 +168,9 @@ class slab_source {
           upstream_{upstream},
           smallest_slab_bytes_{of == users::many ? std::size_t{2048} : std::size_t{1024}},
           table_{log2(smallest_slab_bytes_),
-                 log2(of == users::many ? smallest_slab_bytes_ : g.slab_bytes), of == users::many},
+                 log2(of == users::many ? std::max(smallest_slab_bytes_, g.slab_bytes / 2)
+                                        : g.slab_bytes),
+                 of == users::many},
           users_{of} {}
     slab_source(slab_source const&) = delete;
     slab_source& operator=(slab_source const&) = delete;
