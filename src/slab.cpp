@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <strata/detail/class_pool.hpp>
+#include <strata/detail/rare_path.hpp>
 
 namespace strata::detail {
 
@@ -54,6 +55,7 @@ bool class_pool::advance() noexcept {
 void class_pool::install(slab* fresh) noexcept {
     fresh->turn();
     if (slab* const full = std::exchange(current, fresh); full != slab::none()) {
+        rare_path("slab: full");
         full->state = slab_state::full;
         full->count = 1; // the first block that returns makes it serve again
     }
@@ -61,12 +63,14 @@ void class_pool::install(slab* fresh) noexcept {
 
 bool class_pool::returned_last(slab* s) noexcept {
     if (s->state == slab_state::full) {
+        rare_path("slab: serves again");
         s->state = slab_state::serving;
         s->count = s->blocks - 1;
         serving.push_back(s); // by the time it is taken, more of its blocks may have returned
     }
     if (s->count != 0 || s == current)
         return false;
+    rare_path("slab: empty again");
     serving.remove(s);
     return true;
 }

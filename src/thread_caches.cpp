@@ -9,6 +9,8 @@
 
 #include <pthread.h>
 
+#include <strata/detail/rare_path.hpp>
+
 namespace strata::detail {
 
 // A thread's caches. Its own mutex is all that the thread needs to look at them; who takes one away
@@ -96,6 +98,7 @@ void thread_registry::thread_ends(thread_list& ending) noexcept {
         unlink(cache);
         ++instance.taking_back_;
         lock.unlock();
+        rare_path("thread_caches: a thread ends");
         instance.take_back(cache);
         cache.is_free.store(true, std::memory_order_release);
         lock.lock();
@@ -109,6 +112,7 @@ void thread_registry::be_child(thread_list const& forking) noexcept {
         i->taking_back_ = 0;
         for (thread_cache* c = i->caches(); c != nullptr; c = c->next_of_instance)
             if (c->list_of_thread != &forking && !c->is_free) {
+                rare_path("thread_caches: a child loses a cache");
                 c->list_of_thread = nullptr;
                 i->lose(*c);
                 c->is_free = true;
@@ -151,10 +155,12 @@ void thread_cached::take_all_back() noexcept {
     for (thread_cache* c = caches(); c != nullptr; c = c->next_of_instance)
         if (thread_list* const list = c->list_of_thread; list != nullptr) {
             std::lock_guard const list_lock{list->mutex}; // its thread may be at others in it
+            rare_path("thread_caches: a cache is taken from its thread");
             unlink(*c);
         }
     while (taking_back_ != 0) {
         lock.unlock();
+        rare_path("thread_caches: an instance waits for a thread that ends");
         std::this_thread::yield();
         lock.lock();
     }
@@ -177,16 +183,20 @@ thread_cache* thread_cached::known() const noexcept {
     thread_cache* found = own.first;
     while (found != nullptr && found->instance != this)
         found = found->next_of_thread;
-    if (found != nullptr)
-        slots_of_thread[slot_] = {generation_, found};
+    if (found == nullptr)
+        return nullptr;
+    rare_path("thread_caches: instances share a slot");
+    slots_of_thread[slot_] = {generation_, found};
     return found;
 }
 
 thread_cache* thread_cached::unused() noexcept {
     for (thread_cache* c = caches(); c != nullptr; c = c->next_of_instance)
         if (c->is_free.load(std::memory_order_relaxed) &&
-            c->is_free.exchange(false, std::memory_order_acquire))
+            c->is_free.exchange(false, std::memory_order_acquire)) {
+            rare_path("thread_caches: a cache is used again");
             return c;
+        }
     return nullptr;
 }
 
@@ -199,6 +209,7 @@ bool thread_cached::join(thread_cache& cache) noexcept {
         }
     }
     if (own.has_ended) {
+        rare_path("thread_caches: a thread that has ended gets no cache");
         cache.is_free.store(true, std::memory_order_release);
         return false;
     }
