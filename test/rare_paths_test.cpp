@@ -6,16 +6,20 @@
 // resources come and go, upstream has too little, and threads pause at locks and on rare paths. Each
 // case names the rare paths that it must have taken.
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <barrier>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <memory>
+#include <memory_resource>
 #include <new>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <sys/wait.h>
@@ -222,6 +226,109 @@ BOOST_AUTO_TEST_CASE(threads_share_what_is_left_when_upstream_has_nothing_more) 
     BOOST_TEST(upstream.live_blocks() == 0u);
     demand({"slab_source: a smaller chunk", "slab_source: no chunk, but a slab of another size",
             "slab_source: a chunk is idle", "slab: empty again"});
+}
+
+BOOST_AUTO_TEST_CASE(threads_that_upstream_has_no_memory_for_work_without_a_cache) {
+    auto const seed = strata::test::seed("no cache");
+    pauses const some{seed};
+    counting_upstream upstream;
+    pool_type pool{tiny, &upstream};
+    fixed_type blocks{100'000, 64, &upstream};
+    std::vector<void*> taken(2000);
+    for (void*& p : taken)
+        p = pool.allocate(60);
+    for (void* const p : taken)
+        pool.deallocate(p, 60);
+    upstream.fail_after(0);
+    std::atomic<int> unsound{0};
+    on_threads(2, [&](std::size_t i) {
+        std::vector<filled_block> own;
+        for (std::size_t round = 0; round < 4; ++round) {
+            for (std::size_t k = 0; k < 300; ++k)
+                own.emplace_back(pool, 60, static_cast<unsigned char>(k));
+            for (filled_block& block : own)
+                if (!block.give_back(pool))
+                    ++unsound;
+            own.clear();
+        }
+        if (!churn(blocks, seed + i, 5000, 64))
+            ++unsound;
+    });
+    upstream.never_fail();
+    BOOST_TEST(unsound == 0);
+    BOOST_TEST(is_empty(pool));
+    BOOST_TEST(is_empty(blocks));
+    BOOST_TEST(pool.check_invariants());
+    BOOST_TEST(blocks.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(threads_take_all_that_a_fixed_pool_has_again_and_again) {
+    auto const seed = strata::test::seed("all");
+    pauses const some{seed};
+    fixed_type blocks{64 * 1000, 64, std::pmr::new_delete_resource()};
+    std::barrier all_taken{4};
+    std::atomic<int> unsound{0};
+    std::atomic<std::size_t> owned{0};
+    on_threads(4, [&](std::size_t i) {
+        for (int round = 0; round < 20; ++round) {
+            std::vector<std::pair<void*, unsigned char>> own;
+            for (bool is_ours = true; is_ours; ++owned) {
+                own.emplace_back(blocks.allocate(64), static_cast<unsigned char>(own.size() + i));
+                std::memset(own.back().first, own.back().second, 64);
+                is_ours = blocks.owns(own.back().first);
+            }
+            --owned; // the last one is upstream's
+            all_taken.arrive_and_wait();
+            if (owned > 1000 || owned < 1000 - 4 * 64) // a magazine may hold as many
+                ++unsound;
+            all_taken.arrive_and_wait();
+            owned = 0;
+            for (auto const& [p, value] : own) {
+                auto const* const bytes = static_cast<unsigned char const*>(p);
+                if (std::count(bytes, bytes + 64, value) != 64)
+                    ++unsound;
+                blocks.deallocate(p, 64);
+            }
+            all_taken.arrive_and_wait();
+        }
+    });
+    BOOST_TEST(unsound == 0);
+    BOOST_TEST(is_empty(blocks));
+    BOOST_TEST(blocks.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(blocks_become_runs_and_single_again_while_threads_work) {
+    auto const seed = strata::test::seed("runs");
+    pauses const some{seed};
+    fixed_type blocks{64 * 1000, 64};
+    std::atomic<int> unsound{0};
+    std::atomic<int> grown{0};
+    on_threads(4, [&](std::size_t i) {
+        std::mt19937_64 random{seed + i};
+        for (int round = 0; round < 1000; ++round) {
+            std::array<std::pair<void*, std::size_t>, 40> own;
+            for (auto& [p, bytes] : own) {
+                bytes = 64;
+                p = blocks.allocate(bytes);
+                if (std::size_t const wanted = 1 + random() % 200;
+                    blocks.try_resize(p, bytes, wanted)) {
+                    grown += wanted > 64 ? 1 : 0;
+                    bytes = wanted;
+                }
+                std::memset(p, static_cast<int>(i), bytes);
+            }
+            for (auto const& [p, bytes] : own) {
+                auto const* const at = static_cast<unsigned char const*>(p);
+                if (std::count(at, at + bytes, i) != static_cast<std::ptrdiff_t>(bytes))
+                    ++unsound;
+                blocks.deallocate(p, bytes);
+            }
+        }
+    });
+    BOOST_TEST(unsound == 0);
+    BOOST_TEST(grown != 0);
+    BOOST_TEST(is_empty(blocks));
+    BOOST_TEST(blocks.check_invariants());
 }
 
 namespace {
