@@ -74,11 +74,14 @@ class candidate_stage final : public stage {
             prepare_to_meter();
             resident_.emplace();
         }
-        memory_.reset();
-        memory_ = who_.make(need_, std::pmr::new_delete_resource());
-        return *memory_;
+        close();
+        return open_another();
     }
-    void close() override { memory_.reset(); }
+    std::pmr::memory_resource& open_another() override {
+        memory_.push_back(who_.make(need_, std::pmr::new_delete_resource()));
+        return *memory_.back();
+    }
+    void close() override { memory_.clear(); }
     void full() override {
         if (looking_)
             resident_->sample();
@@ -89,7 +92,7 @@ class candidate_stage final : public stage {
     bool looking_ = false;
     std::optional<resident_peak> resident_;
     std::optional<litter> litter_;
-    resource_ptr memory_;
+    std::vector<resource_ptr> memory_;
 };
 
 // Nanoseconds an op.
@@ -193,9 +196,33 @@ table times(candidates const& who, columns const& all) {
     return rows;
 }
 
+// What the time of one is to that of each peer.
+table ratios(std::string const& of, candidates const& who, columns const& all) {
+    std::vector<std::string> header{of + " to"};
+    for (column const& one : all)
+        header.push_back(one.what.name);
+    table rows{header};
+    auto const subject = std::ranges::find(who, of, &candidate::name) - who.begin();
+    if (static_cast<std::size_t>(subject) == who.size())
+        return rows;
+    for (std::size_t i = 0; i < who.size(); ++i) {
+        std::vector<std::string> cells{who[i].name};
+        bool any = false;
+        for (column const& one : all) {
+            double const here = one.cells[static_cast<std::size_t>(subject)].ns / one.cells[i].ns;
+            cells.push_back(ratio(here));
+            any = any || !std::isnan(here);
+        }
+        if (any && who[i].side == side::peer)
+            rows.row(std::move(cells));
+    }
+    return rows;
+}
+
 std::vector<workload> chosen_workloads(arguments const& chosen) {
-    std::vector<workload> all =
-        chosen.structures ? structure_workloads(chosen.smoke) : all_workloads(chosen.smoke);
+    std::vector<workload> all = chosen.structures ? structure_workloads(chosen.smoke)
+                                : chosen.threads  ? thread_workloads(chosen.smoke)
+                                                  : all_workloads(chosen.smoke);
     if (!chosen.operands.empty())
         std::erase_if(all, [&](workload const& one) {
             return std::ranges::none_of(chosen.operands, [&](std::string const& part) {
@@ -218,6 +245,8 @@ bool run(arguments const& chosen) {
             std::printf("%-20s%s\n", one.name.c_str(), one.about.c_str());
     if (chosen.structures)
         std::printf("%s\n", about_structures);
+    if (chosen.threads)
+        std::printf("%s\n", about_threads);
     if (chosen.littered)
         std::printf("%s\n", litter::about);
     if (chosen.list) {
@@ -242,6 +271,10 @@ bool run(arguments const& chosen) {
             std::printf("%s\n\n", title.c_str());
         times(who, group).print(chosen.style);
         std::printf("\n");
+        if (chosen.threads && chosen.candidate.empty()) {
+            ratios("sync segregated_pool", who, group).print(chosen.style);
+            std::printf("\n");
+        }
         if (!std::ranges::all_of(group, &workload::drops_all, &column::what)) {
             values("resident / live bytes", who, group, &cell::resident, 2).print(chosen.style);
             std::printf("\n");

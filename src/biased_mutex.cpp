@@ -2,7 +2,10 @@
 #include <strata/detail/biased_mutex.hpp>
 
 #include <cstdlib>
+#include <mutex>
 #include <thread>
+
+#include <strata/detail/rare_path.hpp>
 
 #if defined(__linux__)
 #include <linux/membarrier.h>
@@ -46,6 +49,7 @@ void biased_mutex::enter() noexcept {
     std::uint64_t const before = outside();
     if (try_enter(before))
         return;
+    rare_path("biased_mutex: its owner waits");
     std::lock_guard const lock{mutex_};
     word_.store(before + inside, std::memory_order_relaxed);
 }
@@ -56,8 +60,10 @@ void biased_mutex::lock() noexcept {
         is_revoked_.store(true, std::memory_order_relaxed);
         fence_in_all_threads();
     }
-    while ((word_.load(std::memory_order_acquire) & inside) != 0)
+    while ((word_.load(std::memory_order_acquire) & inside) != 0) {
+        rare_path("biased_mutex: others wait for its owner");
         std::this_thread::yield(); // it is inside for some instructions
+    }
 }
 
 void biased_mutex::unlock() noexcept {

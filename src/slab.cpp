@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <strata/detail/class_pool.hpp>
+#include <strata/detail/rare_path.hpp>
 
 namespace strata::detail {
 
@@ -69,6 +70,7 @@ void class_pool::install(slab* fresh) noexcept {
     fresh->turn();
     ++fresh->count;
     if (slab* const full = std::exchange(current, fresh); full != slab::none()) {
+        rare_path("slab: full");
         full->state = slab_state::full;
         full->count = 1; // the first block that returns makes it serve again
     }
@@ -76,11 +78,15 @@ void class_pool::install(slab* fresh) noexcept {
 
 bool class_pool::returned(slab* s, std::uint32_t blocks) noexcept {
     if (s->state == slab_state::full) {
+        rare_path("slab: serves again");
         s->state = slab_state::serving;
         s->count = s->blocks - blocks;
         serving.push_back(s); // by the time it is taken, more of its blocks may have returned
     }
-    return s->count == 0;
+    if (s->count != 0)
+        return false;
+    rare_path("slab: empty again");
+    return true;
 }
 
 bool class_pool::collect(slab* s, std::byte*& twice) noexcept {

@@ -9,6 +9,7 @@
 #include <new>
 #include <utility>
 
+#include <strata/detail/rare_path.hpp>
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata::detail {
@@ -71,6 +72,7 @@ void slab_table::reserve(chunk const& added, chunk const* list,
                         (now_.mask + 1) * sizeof(slab*) + kept};
     now_ = {grown, static_cast<unsigned>(std::countl_zero(wanted - 1)),
             ~std::uintptr_t{0} << unit_log2, wanted - 1, now_.small_unit_mask};
+    rare_path("slab_source: the table grows");
     bytes_ += wanted_bytes;
     used_ = 0;
     unit_log2_ = unit_log2;
@@ -161,6 +163,7 @@ slab* slab_source::take(std::size_t block_bytes, std::size_t last_bytes) {
             s = largest_empty(block_bytes);
             if (s == nullptr)
                 throw;
+            rare_path("slab_source: no chunk, but a slab of another size");
         }
     }
     empties_like(*s).remove(s);
@@ -176,6 +179,7 @@ void slab_source::put(slab* s) noexcept {
     chunk& c = chunk_of(s);
     if (--c.used != 0)
         return;
+    rare_path("slab_source: a chunk is idle");
     if (++idle_chunks_ <= keep_chunks_ || users_ == users::many)
         return;
     unhook(c);
@@ -212,6 +216,7 @@ slab* slab_source::replenish(std::size_t slab_bytes, std::size_t least_slab_byte
         } catch (std::bad_alloc const&) {
             if (bytes <= 2 * least_slab_bytes)
                 throw;
+            rare_path("slab_source: a smaller chunk");
             bytes = std::max(std::bit_ceil(bytes) / 2, 2 * least_slab_bytes);
             slabs_of = std::clamp(bytes / 16, least_slab_bytes, slabs_of);
         }

@@ -7,11 +7,12 @@
 #include <new>
 #include <utility>
 
+#include <strata/detail/rare_path.hpp>
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata {
 
-using detail::class_pool;
+using detail::rare_path;
 using detail::slab;
 using detail::slab_state;
 
@@ -124,6 +125,7 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
         return p;
     } catch (...) {
         if (mine == nullptr) { // no memory for a shard: a block may be had without
+            rare_path("segregated pool: no memory for a shard");
             if (void* const p = pop_of_any(bytes, c))
                 return p;
             throw;
@@ -208,11 +210,14 @@ slab* synchronized_segregated_pool_resource::take_slab(shard& mine, std::size_t 
     try {
         s = source_.take(block_bytes, last_bytes);
     } catch (...) {
+        rare_path("segregated pool: upstream has none");
         gather(found);
         {
             std::lock_guard const inside{mine.mutex};
-            if (mine.serve(c, found))
+            if (mine.serve(c, found)) {
+                rare_path("segregated pool: its own pending slabs serve");
                 return nullptr;
+            }
         }
         if ((s = take_from_others(mine, c, 0, found)) != nullptr)
             return s;
@@ -239,6 +244,8 @@ slab* synchronized_segregated_pool_resource::take_from_others(shard const& mine,
             static_cast<std::ptrdiff_t>(idle_for);
         if (pending < most_pending && !(is_idle && (pending != 0 || other.may_serve(c))))
             return;
+        rare_path(is_idle ? "segregated pool: an idle thread's slabs are taken"
+                          : "segregated pool: others collect");
         std::lock_guard const inside{other.mutex};
         other.collect_all(found);
         if (is_idle)
@@ -284,6 +291,7 @@ slab* synchronized_segregated_pool_resource::find(shard* mine, void const* p) co
     if (mine != nullptr)
         if (slab* const s = mine->table.find(p); s != nullptr)
             return s;
+    rare_path("segregated pool: a thread's table is old, or has no such address");
     std::lock_guard const lock{source_mutex_};
     if (mine != nullptr)
         mine->table = source_.table();
@@ -304,8 +312,10 @@ synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t by
     if (s->size_class == class_of(bytes, alignment) && push(mine, s, p)) {
         if (mine != nullptr)
             mine->mutex.add(0 - bytes);
-        else
+        else {
+            rare_path("segregated pool: a free without a shard");
             returned_without_shard_.fetch_add(bytes, std::memory_order_relaxed);
+        }
         return std::nullopt;
     }
     std::lock_guard const lock{source_mutex_};
@@ -338,6 +348,8 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
     if (its->of == mine) {
         mine->mutex.enter();
         bool const is_mine = s->owner.load(std::memory_order_relaxed) == its; // perhaps no longer
+        if (!is_mine)
+            rare_path("segregated pool: a slab was taken while a block of it came back");
         bool const may_be_remote = s->is_pending.load(std::memory_order_relaxed) != 0;
         bool const is_done = is_mine && (!may_be_remote || s->is_live(p)) && s->push(p);
         if (is_done && s->count == 0)
@@ -417,15 +429,18 @@ void synchronized_segregated_pool_resource::hand_in(slab* pending) noexcept {
     auto* const its = static_cast<shard::pool*>(pending->owner.load(std::memory_order_acquire));
     if (its != nullptr && pending->next_pending == nullptr)
         return its->of->hand_in(pending);
+    rare_path("segregated pool: pending slabs are another's");
     std::lock_guard const lock{source_mutex_};
     forward(pending);
 }
 
 // Reports what was found, once no lock is held. Throws: what the handler throws.
 void synchronized_segregated_pool_resource::tell(shard::findings const& found) {
-    if (found.freed_twice != nullptr)
-        report(misuse_kind::double_free, found.freed_twice,
-               find(nullptr, found.freed_twice)->block_bytes, detail::max_align);
+    if (found.freed_twice == nullptr)
+        return;
+    rare_path("segregated pool: a block was freed by two at once");
+    report(misuse_kind::double_free, found.freed_twice,
+           find(nullptr, found.freed_twice)->block_bytes, detail::max_align);
 }
 
 // Collects all there is to collect. Requires: no other call, or all locks.

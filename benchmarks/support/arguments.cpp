@@ -27,13 +27,14 @@ std::optional<arguments> parse(int argc, char** argv, std::string const& usage) 
         ("rounds", options::value<std::size_t>()->default_value(7)->value_name("N"),
          "take medians of N rounds") //
         ("candidate", options::value<std::string>()->default_value("")->value_name("TEXT"),
-         "only those whose name holds TEXT")                                           //
-        ("list", "name what there is to measure, and how it is set up")                //
-        ("regions", "the smallest region that a trace fits in, in place of times")     //
-        ("reallocate", "reallocate where the block stands, if the candidate can")      //
-        ("structures", "P0089's structures by size, in place of the small workloads")  //
-        ("littered", "small workloads and structures in a heap that is full of holes") //
-        ("smoke", "one short round: whether it works, not how fast")                   //
+         "only those whose name holds TEXT")                                            //
+        ("list", "name what there is to measure, and how it is set up")                 //
+        ("regions", "the smallest region that a trace fits in, in place of times")      //
+        ("reallocate", "reallocate where the block stands, if the candidate can")       //
+        ("structures", "P0089's structures by size, in place of the small workloads")   //
+        ("threads", "libstdc++'s scenarios for pools, in place of the small workloads") //
+        ("littered", "small workloads and structures in a heap that is full of holes")  //
+        ("smoke", "one short round: whether it works, not how fast")                    //
         ("markdown", "print tables for a README");
     auto const parsed = options::command_line_parser(argc, argv).options(named).run();
     options::variables_map given;
@@ -52,6 +53,7 @@ std::optional<arguments> parse(int argc, char** argv, std::string const& usage) 
         .regions = given.count("regions") != 0,
         .reallocate = given.count("reallocate") != 0,
         .structures = given.count("structures") != 0,
+        .threads = given.count("threads") != 0,
         .littered = given.count("littered") != 0,
         .style = given.count("markdown") != 0 ? table::style::markdown : table::style::text};
 }

@@ -20,6 +20,7 @@ struct arguments {
     bool regions;    ///< the smallest that does, in place of times
     bool reallocate; ///< where the block stands, by those who can
     bool structures; ///< P0089's, in place of the small workloads
+    bool threads;    ///< libstdc++'s scenarios, in place of the small workloads
     bool littered;   ///< in a heap that was churned and fragmented before
     table::style style;
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <barrier>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -334,15 +335,18 @@ workload search(std::array<int, 16> const& tiles) {
 // processors that they can have used: what an op costs one of them.
 template <class Body>
 double timed_threads(std::size_t count, Body body) {
-    std::latch start{static_cast<std::ptrdiff_t>(count) + 1};
+    std::latch there{static_cast<std::ptrdiff_t>(count)};
+    std::latch start{1};
     std::vector<std::thread> threads;
     for (std::size_t i = 0; i < count; ++i)
         threads.emplace_back([&, i] {
-            start.arrive_and_wait();
+            there.count_down();
+            start.wait();
             body(i);
         });
-    start.arrive_and_wait();
-    stopwatch const clock;
+    there.wait();
+    stopwatch const clock; // before they start: this thread may have to wait for its turn
+    start.count_down();
     for (std::thread& one : threads)
         one.join();
     std::size_t const processors = std::max(1u, std::thread::hardware_concurrency());
@@ -468,6 +472,64 @@ workload larson(std::size_t ops) {
             }};
 }
 
+// Who frees what a thread allocated, and where it came from.
+enum class sharing { one_thread, resource_each, one_resource, freed_elsewhere };
+
+workload scenario(char const* name, char const* about, sharing how, bool ends, std::size_t n,
+                  std::size_t rounds) {
+    std::size_t const threads = how == sharing::one_thread ? 1 : 4;
+    std::vector<std::vector<step>> steps;
+    for (std::size_t i = 0; i < threads; ++i)
+        steps.push_back(churn_steps(n, n, log_uniform{8, 512}, random{seed + i}));
+    return {.name = name,
+            .about = about,
+            .group = ends ? "each round by new threads" : "threads that live on",
+            .threads = how == sharing::one_resource || how == sharing::freed_elsewhere,
+            .run = [=, steps = std::move(steps)](stage& on) -> sample {
+                std::vector<std::vector<block>> live(2 * threads, std::vector<block>(n));
+                std::vector<memory*> from(threads, &on.open());
+                for (std::size_t i = 1; i < threads && how == sharing::resource_each; ++i)
+                    from[i] = &on.open_another();
+                auto const fill = [&](std::size_t i, std::vector<block>& blocks) {
+                    populate(*from[i], blocks, steps[i]);
+                    churn_through(*from[i], blocks, steps[i].data(), steps[i].data() + n);
+                };
+                auto const once = [&](std::size_t i, std::size_t round) {
+                    std::vector<block>& own = live[round % 2 * threads + i];
+                    fill(i, own);
+                    if (how != sharing::freed_elsewhere)
+                        free_all(*from[i], own);
+                    else if (round != 0) // what another has left a round ago
+                        free_all(*from[i], live[(round + 1) % 2 * threads + (i + 1) % threads]);
+                };
+                std::barrier all{static_cast<std::ptrdiff_t>(threads)};
+                auto const run = [&](std::size_t first, std::size_t last) {
+                    double ns = 0;
+                    for (; ends && first != last; ++first)
+                        ns += timed_threads(threads, [&](std::size_t i) { once(i, first); });
+                    if (first != last)
+                        ns = timed_threads(threads, [&](std::size_t i) {
+                            for (std::size_t round = first; round != last; ++round) {
+                                once(i, round);
+                                if (how == sharing::freed_elsewhere)
+                                    all.arrive_and_wait();
+                            }
+                        });
+                    return ns;
+                };
+                static_cast<void>(run(0, 2));
+                double const ns = run(2, 2 + rounds);
+                for (std::size_t i = 0; i < threads; ++i)
+                    if (how != sharing::freed_elsewhere)
+                        fill(i, live[i]);
+                on.full();
+                std::size_t const last = how == sharing::freed_elsewhere ? (1 + rounds) % 2 : 0;
+                for (std::size_t i = 0; i < threads; ++i)
+                    free_all(*from[i], live[last * threads + i]);
+                return {ns, static_cast<double>(threads * rounds * 2 * n)};
+            }};
+}
+
 // ---- what they need ----------------------------------------------------------------------------
 
 // Adds up what is live, in whole granules, and finds out whether all blocks are of one size.
@@ -551,10 +613,29 @@ std::vector<workload> all_workloads(bool smoke) {
     return all;
 }
 
+std::vector<workload> thread_workloads(bool smoke) {
+    std::size_t const n = smoke ? 100 : 4000;
+    std::size_t const rounds = smoke ? 2 : 40;
+    std::vector<workload> all;
+    for (bool const ends : {false, true}) {
+        auto const add = [&](char const* name, char const* about, sharing how) {
+            all.push_back(scenario(name, ends ? "" : about, how, ends, n, rounds));
+        };
+        add("one thread", "one thread, one resource", sharing::one_thread);
+        add("a resource each", "4 threads, each with a resource of its own",
+            sharing::resource_each);
+        add("shared", "4 threads, one resource", sharing::one_resource);
+        add("freed elsewhere", "the same, a thread's blocks are freed by another, a round later",
+            sharing::freed_elsewhere);
+    }
+    return all;
+}
+
 needs needs_of(workload const& of) {
     class : public stage {
       public:
         memory& open() override { return meter; }
+        memory& open_another() override { return meter; }
         demand_meter meter;
     } metered;
     static_cast<void>(of.run(metered));

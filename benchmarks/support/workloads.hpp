@@ -31,6 +31,8 @@ class stage {
     /// Returns: the resource to use, made at this moment; the one before, if any, is destroyed. To
     /// be called when the workload has set up what is its own.
     virtual std::pmr::memory_resource& open() = 0;
+    /// Returns: one more like it, which goes when that goes.
+    virtual std::pmr::memory_resource& open_another() = 0;
     /// Destroys the resource, for workloads that time this.
     virtual void close() {}
     /// Called once in each run, outside the clock, when most is live.
@@ -49,6 +51,13 @@ struct workload {
 
 /// Returns: all of them; with `smoke` a hundredth of the ops.
 [[nodiscard]] std::vector<workload> all_workloads(bool smoke);
+
+/// Returns: who allocates where and frees where: in one thread, in threads with a resource each or with
+/// one resource, and in another thread; by threads that live on, and by threads that end. After
+/// libstdc++'s performance test of its pools.
+[[nodiscard]] std::vector<workload> thread_workloads(bool smoke);
+inline constexpr char const* about_threads = "A round: a thread takes 4000 blocks of 8 to 512 "
+                                             "bytes, replaces random ones as often, frees all.";
 
 /// Returns: what a run asks for, by running it.
 [[nodiscard]] needs needs_of(workload const& of);

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "rare_paths.hpp"
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <ctime>
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <strata/detail/rare_path.hpp>
+
+namespace strata::test {
+
+namespace {
+
+// Without locks: it is called under the library's, and a child process goes on with it.
+struct counter {
+    std::atomic<char const*> name{};
+    std::atomic<std::size_t> times{};
+};
+std::array<counter, 64> counters;
+
+counter& counter_of(char const* name) {
+    for (counter& one : counters) {
+        char const* there = nullptr;
+        if (one.name.compare_exchange_strong(there, name) || std::string_view{there} == name)
+            return one;
+    }
+    return counters.back();
+}
+
+std::atomic<char const*> waiting_path{};
+std::atomic<char const*> awaited_path{};
+
+void wait_for_other(char const* name) {
+    char const* here = waiting_path.load();
+    if (here == nullptr || std::string_view{here} != name ||
+        !waiting_path.compare_exchange_strong(here, nullptr))
+        return;
+    while (times_taken(awaited_path.load()) == 0)
+        ::sched_yield();
+}
+
+std::atomic<std::uint64_t> seed_of_pauses{}; // 0: none
+std::atomic<std::uint64_t> threads_seen{};
+
+void pause_at_random() noexcept {
+    std::uint64_t const seed = seed_of_pauses.load(std::memory_order_relaxed);
+    if (seed == 0)
+        return;
+    thread_local std::uint64_t state = 0;
+    if (state == 0)
+        state = seed + ++threads_seen;
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    std::uint64_t const drawn = state >> 33;
+    if (drawn % 512 == 0) {
+        int const before = errno;
+        timespec const some{0, static_cast<long>(drawn / 512 % 50'000)};
+        ::nanosleep(&some, nullptr);
+        errno = before;
+    } else if (drawn % 64 == 0) {
+        ::sched_yield();
+    }
+}
+
+} // namespace
+
+std::size_t times_taken(std::string_view rare_path) {
+    for (counter& one : counters)
+        if (char const* const name = one.name; name != nullptr && name == rare_path)
+            return one.times;
+    return 0;
+}
+
+void count_rare_paths_anew() {
+    for (counter& one : counters)
+        one.times = 0;
+}
+
+void let_meet(char const* path, char const* other_path) {
+    awaited_path = other_path;
+    waiting_path = path;
+}
+
+pauses::pauses(std::uint64_t seed) {
+    seed_of_pauses = seed | 1;
+}
+pauses::~pauses() {
+    seed_of_pauses = 0;
+}
+
+} // namespace strata::test
+
+void strata::detail::on_rare_path(char const* name) noexcept {
+    ++test::counter_of(name).times;
+    test::wait_for_other(name);
+    test::pause_at_random();
+}
+
+// In place of the C library's, for all of the program and the libraries that it uses.
+extern "C" {
+int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
+    static auto const real =
+        reinterpret_cast<decltype(&pthread_mutex_lock)>(::dlsym(RTLD_NEXT, "pthread_mutex_lock"));
+    strata::test::pause_at_random();
+    return real(mutex);
+}
+int pthread_mutex_unlock(pthread_mutex_t* mutex) noexcept {
+    static auto const real = reinterpret_cast<decltype(&pthread_mutex_unlock)>(
+        ::dlsym(RTLD_NEXT, "pthread_mutex_unlock"));
+    int const result = real(mutex);
+    strata::test::pause_at_random();
+    return result;
+}
+}
