@@ -43,8 +43,9 @@ bool pool_shard::returned(slab* s) noexcept {
     if (!its.returned(s))
         return false;
     its.serving.remove(s);
+    bool const has_another = its.serving.front() != nullptr && its.serving.front()->count == 0;
     its.serving.push(s);
-    return true;
+    return has_another;
 }
 
 void pool_shard::collect(slab* s, findings& found) noexcept {

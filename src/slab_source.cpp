@@ -16,9 +16,9 @@ namespace strata::detail {
 
 // --- slab_table ---
 
-constinit slab slab_table::erased{};
+constinit slab slab_table::erased_{};
 
-// Calls f(home, slab*) for each unit that the chunk's slabs lie in.
+// Calls f(unit, slab*) for each unit that the chunk's slabs lie in.
 template <class Visitor>
 void slab_table::for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor const& f) const {
     unsigned const unit_log2 = c.slab_bytes >> large_log2_ != 0 ? large_unit_log2 : small_log2_;
@@ -28,17 +28,22 @@ void slab_table::for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor
         std::uintptr_t const begin = address_of(c.base) + offset;
         std::uintptr_t const end = begin + std::min(c.slab_bytes, c.slab_area - offset);
         for (std::uintptr_t unit = begin; unit < end; unit += std::uintptr_t{1} << unit_log2)
-            f(home(unit, unit_log2), s);
+            f(unit, s);
     }
 }
 
 slab* slab_table::view::find(void const* p) const noexcept {
-    for (std::uintptr_t unit = unit_mask;; unit = small_unit_mask) {
-        std::size_t i = (address_of(p) & unit) * golden >> home_shift;
-        for (slab* s = at(i); s != vacant(); s = at(i = (i + 1) & mask))
-            if (s->contains(p))
-                return s;
-        if (unit == small_unit_mask)
+    for (std::uintptr_t masked = unit_mask;; masked = small_unit_mask) {
+        std::uintptr_t const unit = address_of(p) & masked;
+        for (std::size_t i = unit * golden >> home_shift;; i = (i + 1) & mask) {
+            std::uintptr_t const* const e = entries + i * words;
+            std::uintptr_t const found = load_acquire(e[words - 1]);
+            if (found == vacant())
+                break;
+            if ((words == 1 || e[0] == unit) && slab_at(found)->contains(p))
+                return slab_at(found);
+        }
+        if (masked == small_unit_mask)
             return nullptr;
     }
 }
@@ -47,7 +52,7 @@ void slab_table::reserve(chunk const& added, chunk const* list,
                          std::pmr::memory_resource* upstream) {
     auto const units_of = [&](chunk const& c, unsigned large_unit_log2) {
         std::size_t units = 0;
-        for_each_unit(c, large_unit_log2, [&](std::size_t, slab*) { ++units; });
+        for_each_unit(c, large_unit_log2, [&](std::uintptr_t, slab*) { ++units; });
         return units;
     };
     if (2 * (used_ + units_of(added, unit_log2_)) <= now_.mask)
@@ -61,63 +66,68 @@ void slab_table::reserve(chunk const& added, chunk const* list,
     bool const is_large = unit_log2_ == large_log2_ || all_units(small_log2_) > most_small_units;
     unsigned const unit_log2 = is_large ? large_log2_ : small_log2_;
     // Sparse, so that the first guess is right nearly always.
-    std::size_t const sparse = 8;
+    std::size_t const sparse = is_large ? 8 : 4;
     std::size_t const wanted =
         std::max<std::size_t>(16, std::bit_ceil(sparse * all_units(unit_log2)));
-    std::size_t const kept = keeps_old_ ? sizeof(old_table) : 0;
-    std::size_t const wanted_bytes = wanted * sizeof(slab*) + kept;
-    auto* const grown = static_cast<slab**>(upstream->allocate(wanted_bytes, alignof(slab*)));
-    std::uninitialized_fill_n(grown, wanted, vacant());
-    old_table const old{now_.mask != 0 ? now_.entries : nullptr,
-                        (now_.mask + 1) * sizeof(slab*) + kept};
-    now_ = {grown, static_cast<unsigned>(std::countl_zero(wanted - 1)),
-            ~std::uintptr_t{0} << unit_log2, wanted - 1, now_.small_unit_mask};
+    auto* const grown = static_cast<std::uintptr_t*>(
+        upstream->allocate(table_bytes(wanted), alignof(std::uintptr_t)));
+    std::uninitialized_fill_n(grown, wanted * now_.words, vacant());
+    old_table const old{now_.mask != 0 ? now_.entries : nullptr, table_bytes(now_.mask + 1)};
+    now_ = {grown,
+            static_cast<unsigned>(std::countl_zero(wanted - 1)),
+            ~std::uintptr_t{0} << unit_log2,
+            wanted - 1,
+            now_.small_unit_mask,
+            now_.words};
     rare_path("slab_source: the table grows");
-    bytes_ += wanted_bytes;
+    bytes_ += table_bytes(wanted);
     used_ = 0;
     unit_log2_ = unit_log2;
     for (chunk const* c = list; c != nullptr; c = c->next)
         insert(*c);
     if (keeps_old_)
-        std::memcpy(grown + wanted, &old, sizeof old);
+        std::memcpy(entry(wanted), &old, sizeof old);
     else if (old.entries != nullptr)
         give_back(old, upstream);
 }
 
 void slab_table::insert(chunk const& c) noexcept {
-    for_each_unit(c, unit_log2_, [&](std::size_t i, slab* s) {
-        while (entry(i) != vacant() && entry(i) != &erased)
+    for_each_unit(c, unit_log2_, [&](std::uintptr_t unit, slab* s) {
+        std::size_t i = home(unit);
+        while (slab_of(i) != vacant() && slab_of(i) != erased())
             i = (i + 1) & now_.mask;
-        used_ += entry(i) == vacant() ? 1u : 0u;
-        std::atomic_ref{entry(i)}.store(s, std::memory_order_release);
+        used_ += slab_of(i) == vacant() ? 1u : 0u;
+        // Who finds the unit finds the slab, too, or none yet.
+        std::atomic_ref{slab_of(i)}.store(address_of(s), std::memory_order_release);
+        if (now_.words == 2)
+            std::atomic_ref{*entry(i)}.store(unit, std::memory_order_release);
     });
 }
 
 // Searches for others pass on.
 void slab_table::erase(chunk const& c) noexcept {
-    for_each_unit(c, unit_log2_, [&](std::size_t i, slab const* s) {
-        for (; entry(i) != vacant(); i = (i + 1) & now_.mask)
-            if (entry(i) == s)
-                entry(i) = &erased;
+    for_each_unit(c, unit_log2_, [&](std::uintptr_t unit, slab const* s) {
+        for (std::size_t i = home(unit); slab_of(i) != vacant(); i = (i + 1) & now_.mask)
+            if (slab_of(i) == address_of(s))
+                slab_of(i) = erased();
     });
 }
 
 void slab_table::give_back(old_table table, std::pmr::memory_resource* upstream) noexcept {
     bytes_ -= table.bytes;
-    return_upstream(upstream, table.entries, table.bytes, alignof(slab*));
+    return_upstream(upstream, table.entries, table.bytes, alignof(std::uintptr_t));
 }
 
 // Upstream may call back: what it gets is no longer known here.
 void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
-    std::size_t const kept = keeps_old_ ? sizeof(old_table) : 0;
-    old_table gone{now_.mask != 0 ? now_.entries : nullptr, (now_.mask + 1) * sizeof(slab*) + kept};
+    old_table gone{now_.mask != 0 ? now_.entries : nullptr, table_bytes(now_.mask + 1)};
     now_ = of_none();
     now_.mask = used_ = 0;
     unit_log2_ = small_log2_;
     while (gone.entries != nullptr) {
         old_table older{};
         if (keeps_old_)
-            std::memcpy(&older, as_bytes(gone.entries) + gone.bytes - kept, kept);
+            std::memcpy(&older, as_bytes(gone.entries) + gone.bytes - sizeof older, sizeof older);
         give_back(gone, upstream);
         gone = older;
     }

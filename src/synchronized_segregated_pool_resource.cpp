@@ -372,13 +372,14 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
 void synchronized_segregated_pool_resource::returned_last(shard& mine, slab* s,
                                                           std::size_t bytes) noexcept {
     std::size_t const c = s->size_class;
-    bool const is_empty = mine.returned(s);
+    bool const has_too_many = mine.returned(s);
     mine.mutex.leave(mine.mutex.outside(), 0 - bytes);
-    if (!is_empty)
+    if (!has_too_many)
         return;
     std::lock_guard const lock{source_mutex_};
     detail::biased_mutex::owner_lock const inside{mine.mutex};
-    put_empty(mine, c);
+    if (slab* const empty = mine.surrender_empty(c)) // nobody took it meanwhile
+        source_.put(empty);
 }
 
 // --- the rest of the interface ---

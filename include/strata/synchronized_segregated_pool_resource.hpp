@@ -110,7 +110,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
         if (pool.is_last(p)) {
             is_done = pool.push_last();
         } else {
-            s = mine.table.guess(p);
+            s = mine.table.guess_of_many(p);
             is_done = s->owner.load(std::memory_order_relaxed) == &pool &&
                       s->is_pending.load(std::memory_order_relaxed) == 0 && s->push(p);
         }

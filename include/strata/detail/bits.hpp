@@ -48,6 +48,12 @@ inline bool is_aligned(void const* p, std::size_t alignment) noexcept {
     return (address_of(p) & (alignment - 1)) == 0;
 }
 
+/// Returns: what lies at an address that address_of() gave.
+template <class T>
+T* pointer_to(std::uintptr_t address) noexcept {
+    return reinterpret_cast<T*>(address);
+}
+
 /// Returns: bytes from `from` to `to`; wraps to a huge value when `to` lies below `from`, so that
 /// one unsigned compare tests for a range.
 inline std::size_t offset_between(void const* from, void const* to) noexcept {
@@ -65,6 +71,10 @@ inline std::byte const* as_bytes(void const* p) noexcept {
 template <class Integer>
 Integer load_relaxed(Integer const& from) noexcept {
     return std::atomic_ref{const_cast<Integer&>(from)}.load(std::memory_order_relaxed);
+}
+template <class Integer>
+Integer load_acquire(Integer const& from) noexcept {
+    return std::atomic_ref{const_cast<Integer&>(from)}.load(std::memory_order_acquire);
 }
 template <class Integer>
 void store_relaxed(Integer& to, Integer value) noexcept {

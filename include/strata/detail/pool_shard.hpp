@@ -39,36 +39,28 @@ struct alignas(64) pool_shard : thread_cache {
             std::uint64_t const free = *s.word;
             if (free == 0)
                 return nullptr;
-            store_relaxed(*s.word, free & (free - 1));
+            last_bit_ = free & (~free + 1);
+            store_relaxed(*s.word, free ^ last_bit_);
             ++s.count;
-            std::size_t const i = lowest_bit(free);
-            std::byte* const block = s.word_begin + i * s.block_bytes;
-            last_ = address_of(block) + (std::uint64_t{i} << bit_shift);
-            return block;
+            return last_ = s.word_begin + lowest_bit(free) * s.block_bytes;
         }
-        [[nodiscard]] bool is_last(void const* p) const noexcept {
-            return (last_ ^ address_of(p)) << (64 - bit_shift) == 0;
-        }
+        [[nodiscard]] bool is_last(void const* p) const noexcept { return p == last_; }
         /// Requires: is_last(p). Returns: whether p was live, and others have freed nothing beside it.
         bool push_last() noexcept {
             slab& s = *current;
-            std::uint64_t const mark = std::uint64_t{1} << (last_ >> bit_shift);
             std::uint64_t const free = *s.word;
-            if ((free & mark) != 0 || s.is_pending.load(std::memory_order_relaxed) != 0)
+            if ((free & last_bit_) != 0 || s.is_pending.load(std::memory_order_relaxed) != 0)
                 return false;
-            store_relaxed(*s.word, free | mark);
+            store_relaxed(*s.word, free | last_bit_);
             --s.count;
             return true;
         }
         /// Another word is current now.
-        void forget_last() noexcept { last_ = address_of(this); }
+        void forget_last() noexcept { last_ = as_bytes(this); }
 
       private:
-        // Addresses in user space leave that much: Linux gives no others unless asked to.
-        static constexpr unsigned bit_shift = 58;
-        // The block of the current word that was handed out last, and above it its bit; or what is no
-        // block.
-        std::uint64_t last_ = address_of(this);
+        std::byte* last_ = as_bytes(this); // of the current word; or what is no block
+        std::uint64_t last_bit_ = 0;
     };
     /// What is to be dealt with once no shard's mutex is held.
     struct findings {
@@ -82,7 +74,8 @@ struct alignas(64) pool_shard : thread_cache {
 
     /// Returns: whether the class has a block for pop(), perhaps after it collected some slabs.
     bool serve(std::size_t size_class, findings& found) noexcept;
-    /// A slab's count has come down to 0. Returns: whether it is empty, and should leave.
+    /// A slab's count has come down to 0. Returns: whether it is empty, and another of its class is
+    /// too: one stays, so that work that comes and goes leaves the source alone.
     bool returned(slab* s) noexcept;
     void collect(slab* s, findings& found) noexcept;
     void collect_all(findings& found) noexcept;

@@ -71,24 +71,26 @@ class slab_table {
   public:
     /// What a guess reads. A copy stays good, though it may miss newer slabs, until release().
     struct view {
-        slab** entries;
+        std::uintptr_t* entries;  ///< a slab each; of many users its unit's address before it
         unsigned home_shift;      ///< 64 - log2(entries), but at most 63
         std::uintptr_t unit_mask; ///< of large slabs
         std::size_t mask;         ///< entries - 1
         std::uintptr_t small_unit_mask;
+        std::size_t words; ///< an entry's: 1 or 2
 
-        /// Returns: the slab that p lies in, mostly; where there is none, another or one without
-        /// memory.
+        /// Requires: there is one user. Returns: the slab that p lies in, mostly; where there is none,
+        /// another or one without memory.
         [[nodiscard]] slab* guess(void const* p) const noexcept {
-            std::size_t const i = (address_of(p) & unit_mask) * golden >> home_shift;
-            return at(i);
+            return slab_at(entries[(address_of(p) & unit_mask) * golden >> home_shift]);
+        }
+        /// The same of many: a slab that is not meant is not read, and its owner not disturbed.
+        [[nodiscard]] slab* guess_of_many(void const* p) const noexcept {
+            std::uintptr_t const unit = address_of(p) & unit_mask;
+            std::uintptr_t const& e = entries[2 * (unit * golden >> home_shift)];
+            return load_acquire(e) == unit ? slab_at((&e)[1]) : slab::none();
         }
         /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
         [[nodiscard]] slab* find(void const* p) const noexcept;
-
-        [[nodiscard]] slab* at(std::size_t i) const noexcept {
-            return std::atomic_ref{entries[i]}.load(std::memory_order_acquire);
-        }
     };
 
     /// Units of 2^small_log2 bytes, and of 2^large_log2 for slabs that large once there are many.
@@ -96,7 +98,8 @@ class slab_table {
         : unit_log2_{small_log2},
           small_log2_{small_log2},
           large_log2_{large_log2},
-          keeps_old_{keeps_old} {}
+          keeps_old_{keeps_old},
+          now_{of_none()} {}
 
     [[nodiscard]] view const& now() const noexcept { return now_; }
     /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
@@ -119,25 +122,35 @@ class slab_table {
 
     // A table that was too small, behind the entries of the one that replaced it.
     struct old_table {
-        slab** entries; ///< null: none
+        std::uintptr_t* entries; ///< null: none
         std::size_t bytes;
     };
 
-    [[nodiscard]] static slab* vacant() noexcept { return slab::none(); }
-    [[nodiscard]] std::size_t home(std::uintptr_t address, unsigned unit_log2) const noexcept {
-        return (address >> unit_log2 << unit_log2) * golden >> now_.home_shift;
+    static slab* slab_at(std::uintptr_t word) noexcept { return pointer_to<slab>(word); }
+    static std::uintptr_t vacant() noexcept { return address_of(slab::none()); }
+    static std::uintptr_t erased() noexcept { return address_of(&erased_); }
+    [[nodiscard]] std::uintptr_t* entry(std::size_t i) const noexcept {
+        return now_.entries + i * now_.words;
     }
-    [[nodiscard]] slab*& entry(std::size_t i) const noexcept { return now_.entries[i]; }
+    [[nodiscard]] std::uintptr_t& slab_of(std::size_t i) const noexcept {
+        return entry(i)[now_.words - 1];
+    }
+    [[nodiscard]] std::size_t home(std::uintptr_t unit) const noexcept {
+        return unit * golden >> now_.home_shift;
+    }
+    [[nodiscard]] std::size_t table_bytes(std::size_t entries) const noexcept {
+        return entries * now_.words * sizeof(std::uintptr_t) + (keeps_old_ ? sizeof(old_table) : 0);
+    }
     void give_back(old_table table, std::pmr::memory_resource* upstream) noexcept;
     template <class Visitor>
     void for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor const& f) const;
 
-    static slab erased; // one without memory, too, but not the end of a search
-
     [[nodiscard]] view of_none() noexcept {
         std::uintptr_t const small = ~std::uintptr_t{0} << small_log2_;
-        return {ends_, 63, small, 0, small};
+        return {ends_.data(), 63, small, 0, small, keeps_old_ ? std::size_t{2} : std::size_t{1}};
     }
+
+    static slab erased_; // one without memory, too, but not the end of a search
 
     std::size_t bytes_ = 0; // from upstream
     std::size_t used_ = 0;  // entries that are not vacant
@@ -145,8 +158,8 @@ class slab_table {
     unsigned small_log2_;
     unsigned large_log2_;
     bool keeps_old_;
-    slab* ends_[2] = {slab::none(), slab::none()}; // the entries of an empty table
-    view now_ = of_none();                         // entries owned, from upstream, but for those
+    std::array<std::uintptr_t, 4> ends_{vacant(), vacant(), vacant(), vacant()}; // of an empty table
+    view now_; // entries owned, from upstream, but for those
 };
 
 class slab_source {
