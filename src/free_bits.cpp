@@ -168,9 +168,9 @@ bool free_bits::all_free(std::size_t first, std::size_t n) const noexcept {
 
 std::size_t free_bits::find_run(std::size_t n, places where) noexcept {
     track_runs();
-    std::size_t const length = std::min(n, any_length);
-    for (std::size_t s = next_span(lowest_ >> span_log2_, length); s != none;
-         s = next_span(s + 1, length))
+    std::size_t const code = code_of(n);
+    for (std::size_t s = next_span(lowest_ >> span_log2_, code); s != none;
+         s = next_span(s + 1, code))
         if (std::size_t const i = find_run_in(s, n, where); i != none)
             return i;
     return none;
@@ -208,10 +208,9 @@ std::size_t free_bits::find_run_in(std::size_t span, std::size_t n, places where
                 return k * word_bits + lowest_bit(fitting);
         before = leading_ones(w);
     }
-    if (n <= any_length && where.step == 1)
-        set_longest(span, n - 1);
-    else if (longest_seen < any_length)
-        set_longest(span, std::min(longest(span), any_length - 1));
+    // Runs inside a word are shorter than one; longest_seen is the longest of the others.
+    std::size_t const most = where.step == 1 && n < word_bits ? n - 1 : word_bits - 1;
+    set_longest(span, std::min(longest(span), code_of(std::max(longest_seen, most))));
     return none;
 }
 
@@ -221,59 +220,63 @@ void free_bits::track_runs() noexcept {
         return;
     std::fill_n(longest_, words_for_spans(spans_), bit_word{0});
     for (std::size_t s = 0; s < spans_; ++s)
-        set_longest(s, any_length);
+        set_longest(s, code_of(any_length));
 }
 
 std::size_t free_bits::longest(std::size_t span) const noexcept {
     return longest_[span / spans_in_word] >> span % spans_in_word * 8 & 0xFF;
 }
-void free_bits::set_longest(std::size_t span, std::size_t length) noexcept {
+void free_bits::set_longest(std::size_t span, std::size_t code) noexcept {
     std::size_t const shift = span % spans_in_word * 8;
     bit_word& w = longest_[span / spans_in_word];
-    w = (w & ~(bit_word{0xFF} << shift)) | bit_word{length} << shift;
+    w = (w & ~(bit_word{0xFF} << shift)) | bit_word{code} << shift;
 }
 
-// The lowest span >= `span` that may have a run of `length`, 1 to 64, or none. In eight sums at once
-// a byte's high bit says that it is at least `length`.
-std::size_t free_bits::next_span(std::size_t span, std::size_t length) const noexcept {
+// The lowest span >= `span` whose code is as high as this, or none. In eight sums at once a byte's
+// high bit says that it is.
+std::size_t free_bits::next_span(std::size_t span, std::size_t code) const noexcept {
+    static_assert(code_of(any_length) < 0x80);
     constexpr bit_word each = 0x0101'0101'0101'0101;
     bit_word mask = ~bit_word{0} << span % spans_in_word * 8;
     for (std::size_t k = span / spans_in_word; k < words_for_spans(spans_);
          ++k, mask = ~bit_word{0})
-        if (bit_word const enough = (longest_[k] + each * (0x80 - length)) & each * 0x80 & mask)
+        if (bit_word const enough = (longest_[k] + each * (0x80 - code)) & each * 0x80 & mask)
             return k * spans_in_word + lowest_bit(enough) / 8;
     return none;
 }
 
-// The number of free blocks in front of block i without a gap, of two words at most: the exact one
-// where it is less than 64.
+// The number of free blocks in front of block i without a gap: the exact one, or any_length at least.
 std::size_t free_bits::some_before(std::size_t i) const noexcept {
-    std::size_t const k = i / word_bits;
+    std::size_t k = i / word_bits;
     std::size_t const at = i % word_bits;
-    std::size_t const near = at == 0 ? 0 : leading_ones(bits_[k] << (word_bits - at));
-    return near < at || k == 0 ? near : near + leading_ones(bits_[k - 1]);
+    std::size_t sum = at == 0 ? 0 : leading_ones(bits_[k] << (word_bits - at));
+    for (std::size_t border = at; sum == border && k != 0 && sum < any_length; border += word_bits)
+        sum += leading_ones(bits_[--k]);
+    return sum;
 }
 // The same of block i and those behind it. i may be n.
 std::size_t free_bits::some_from(std::size_t i) const noexcept {
-    std::size_t const k = i / word_bits;
-    std::size_t const at = i % word_bits;
-    std::size_t const near = trailing_ones(bits_[k] >> at);
-    return near < word_bits - at ? near : near + trailing_ones(bits_[k + 1]);
+    std::size_t k = i / word_bits;
+    std::size_t border = word_bits - i % word_bits;
+    std::size_t sum = trailing_ones(bits_[k] >> i % word_bits);
+    for (; sum == border && sum < any_length; border += word_bits)
+        sum += trailing_ones(bits_[++k]);
+    return sum;
 }
 
-// Requires: block i is free. Where 64 are free in front of it, the run was that long before.
+// Requires: block i is free. Where any_length are free in front of it, the run was as long before.
 void free_bits::note_run_around(std::size_t i) noexcept {
-    if (std::size_t const before = some_before(i); before < any_length) {
-        std::size_t const s = (i - before) / word_bits >> span_log2_;
-        set_longest(s, std::max(longest(s), std::min(before + some_from(i), any_length)));
-    }
+    if (std::size_t const before = some_before(i); before < any_length)
+        note_run(i - before, before + some_from(i));
 }
 // Block i, which may be n, is now the first of a run, if it is free.
 void free_bits::note_run_at(std::size_t i) noexcept {
-    if (std::size_t const length = some_from(i); length != 0) {
-        std::size_t const s = i / word_bits >> span_log2_;
-        set_longest(s, std::max(longest(s), std::min(length, any_length)));
-    }
+    if (std::size_t const length = some_from(i); length != 0)
+        note_run(i, length);
+}
+void free_bits::note_run(std::size_t first, std::size_t length) noexcept {
+    std::size_t const s = first / word_bits >> span_log2_;
+    set_longest(s, std::max(longest(s), code_of(length)));
 }
 
 std::size_t free_bits::next_free(std::size_t i) const noexcept {
@@ -328,11 +331,11 @@ char const* free_bits::broken_invariant() const noexcept {
 
 bool free_bits::longest_holds() const noexcept {
     for (std::size_t s = 0; tracks_runs_ && s < words_for_spans(spans_) * spans_in_word; ++s)
-        if (longest(s) > (s < spans_ ? any_length : 0))
+        if (longest(s) > (s < spans_ ? code_of(any_length) : 0))
             return false;
     for (std::size_t i = next_free(0); tracks_runs_ && i != none;) {
         std::size_t const length = run_length(i);
-        if (longest(i / word_bits >> span_log2_) < std::min(length, any_length))
+        if (longest(i / word_bits >> span_log2_) < code_of(length))
             return false;
         i = next_free(i + length);
     }

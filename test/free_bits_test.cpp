@@ -185,13 +185,17 @@ BOOST_AUTO_TEST_CASE(a_search_that_failed_is_forgotten_when_its_run_comes_to_be)
         BOOST_TEST(both.bits.find_run(5, {}) == free_bits::none);
         both.bits.take(border, 4);
     }
-    both.bits.give(2048 - 300, 600); // longer than is told apart
-    for (std::size_t length : {64u, 65u, 600u})
-        BOOST_TEST(both.bits.find_run(length, {}) == 2048u - 300);
-    BOOST_TEST(both.bits.find_run(601, {}) == free_bits::none);
+    for (std::size_t grown : {600u, 1000u, 1700u}) // at last more than is told apart
+        for (std::size_t i = 2048 - 300; i < 2048 - 300 + grown; ++i) {
+            if (both.bits.is_free(i))
+                continue;
+            BOOST_REQUIRE(both.bits.find_run(i - (2048 - 300) + 1, {}) == free_bits::none);
+            both.bits.give(i);
+            BOOST_REQUIRE(both.bits.find_run(i - (2048 - 300) + 1, {}) == 2048u - 300);
+        }
     for (int i = 0; i < 301; ++i) // the first of the lower words, one after the other
         BOOST_TEST(both.bits.take_lowest() != free_bits::none);
-    BOOST_TEST(both.bits.find_run(299, {}) == 2049u);
+    BOOST_TEST(both.bits.find_run(1399, {}) == 2049u);
     BOOST_TEST(holds(both.bits));
 }
 

@@ -14,8 +14,9 @@
 //   I1  bits at and above n are clear, and so is a guard word behind the last.
 //   I2  opened bit g is set iff a word of group g is not 0; root_ bit r iff opened word r is not 0.
 //   I3  lowest_ is the lowest word that is not 0; the guard word's index where there is none.
-//   I4  while runs are tracked: no run of more than longest[s] blocks starts in span s; 64 stands
-//       for any length. A run starts at a free block behind one that is not.
+//   I4  while runs are tracked: no run that starts in span s is longer than longest[s] says: 1 to 64
+//       blocks, then steps of 16 up to 1024, which stands for any length. A run starts at a free
+//       block behind one that is not.
 //
 // Groups and spans are of 1, 2, 4, … words, as large as it takes: a word each up to 262144 and 16384
 // blocks. Runs are tracked from the first search on, so that those who take single blocks alone do
@@ -186,7 +187,7 @@ class free_bits {
   private:
     static constexpr std::size_t most_groups = 4096; // 64 words, so that root_ is one
     static constexpr std::size_t most_spans = 256;
-    static constexpr std::size_t any_length = 64; // as far as runs are told apart
+    static constexpr std::size_t any_length = 1024; // as far as runs are told apart
     static constexpr std::size_t spans_in_word = 8;
 
     // Words are put together by twos, until there are no more than `most` groups.
@@ -204,6 +205,13 @@ class free_bits {
         return (spans + spans_in_word - 1) / spans_in_word;
     }
 
+    // Of a run's length, rounded up.
+    static constexpr std::size_t code_of(std::size_t length) noexcept {
+        constexpr std::size_t step = 16;
+        std::size_t const most = length < any_length ? length : any_length;
+        return most <= word_bits ? most : word_bits + (most - word_bits + step - 1) / step;
+    }
+
     void open(std::size_t k) noexcept;
     void close(std::size_t k) noexcept;
     [[nodiscard]] std::size_t next_open(std::size_t k) const noexcept;
@@ -211,9 +219,10 @@ class free_bits {
 
     void note_run_around(std::size_t i) noexcept;
     void note_run_at(std::size_t i) noexcept;
-    void set_longest(std::size_t span, std::size_t length) noexcept;
+    void note_run(std::size_t first, std::size_t length) noexcept;
+    void set_longest(std::size_t span, std::size_t code) noexcept;
     [[nodiscard]] std::size_t longest(std::size_t span) const noexcept;
-    [[nodiscard]] std::size_t next_span(std::size_t span, std::size_t length) const noexcept;
+    [[nodiscard]] std::size_t next_span(std::size_t span, std::size_t code) const noexcept;
     [[nodiscard]] std::size_t find_run_in(std::size_t span, std::size_t n, places where) noexcept;
     [[nodiscard]] std::size_t some_before(std::size_t i) const noexcept;
     [[nodiscard]] std::size_t some_from(std::size_t i) const noexcept;
