@@ -52,9 +52,9 @@ void* block_region::take(std::size_t bytes, std::size_t alignment) noexcept {
     if (bytes > block_bytes_ || !is_plain)
         return take_run(bytes, alignment);
     if (front_ != nullptr)
-        return std::exchange(front_, nullptr);
+        return edge_ = std::exchange(front_, nullptr);
     std::size_t const i = free_.take_lowest();
-    return i != free_bits::none ? block_at(i) : nullptr;
+    return i != free_bits::none ? edge_ = block_at(i) : nullptr;
 }
 
 // find – take – return
@@ -79,7 +79,7 @@ bool block_region::give_any_one(void* p, std::size_t bytes, std::size_t alignmen
     if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || free_.is_free(i) ||
         p == front_ || is_joined(i) || is_joined(i + 1))
         return false;
-    if (front_ == nullptr && free_.none_free_up_to(i))
+    if (front_ == nullptr && address_of(p) <= address_of(edge_))
         front_ = p;
     else if (address_of(p) < address_of(front_))
         free_.give(index_of(std::exchange(front_, p)));
@@ -104,8 +104,8 @@ std::optional<misuse_kind> block_region::give(void* p, std::size_t bytes,
     return std::nullopt;
 }
 
-// The front becomes an ordinary free block.
 void block_region::drop_front() noexcept {
+    edge_ = nullptr;
     if (front_ != nullptr)
         free_.give(index_of(std::exchange(front_, nullptr)));
 }
@@ -155,7 +155,7 @@ void block_region::give_all() noexcept {
     free_.give_all();
     std::fill_n(joined_, joined_words(blocks_), bit_word{0});
     joined_blocks_ = 0;
-    front_ = nullptr;
+    front_ = edge_ = nullptr;
 }
 
 bool block_region::is_all_free() const noexcept {
@@ -191,6 +191,8 @@ char const* block_region::broken_invariant() const noexcept {
         std::size_t const i = index_of(front_);
         if (i >= blocks_ || free_.is_free(i) || is_joined(i) || !free_.none_free_up_to(i))
             return "I3: the front is no block, is noted twice, or is not the lowest";
+    } else if (edge_ != nullptr && !free_.none_free_up_to(index_of(edge_))) {
+        return "I3: a block below the edge is free";
     }
     if (!is_aligned(base_, alignment_) || block_bytes_ % alignment_ != 0)
         return "I4: a block is not aligned";

@@ -12,7 +12,8 @@
 //   I1  no block is both free and joined; what is neither starts a live block (a, b, c).
 //   I2  joined_ bits at and above n are clear; joined_blocks_ counts those that are set.
 //   I3  front_, where it is not null, is a free block below all others, and its free bit is not
-//       set: a pair of allocate and deallocate passes it on and writes no bits.
+//       set: a pair of allocate and deallocate passes it on, and reads and writes no bits. Where it
+//       is null, no block up to edge_ is free.
 //   I4  blocks are aligned to alignment_, the largest power of two that divides all their addresses.
 //   I5  while free_ does not track runs there are none: the next block is not joined to any.
 
@@ -60,12 +61,13 @@ class block_region {
         p = front_;
         if (p != nullptr) {
             front_ = nullptr;
+            edge_ = p;
             return true;
         }
         std::size_t i = 0;
         if (!free_.take_lowest_of_word(i)) [[unlikely]]
             return false;
-        p = block_at(i);
+        p = edge_ = block_at(i);
         return true;
     }
 
@@ -76,11 +78,11 @@ class block_region {
         std::size_t const i = index_of(p);
         if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || free_.tracks_runs())
             return false;
-        if (front_ == nullptr && free_.none_free_up_to(i))
+        if (front_ == nullptr && address_of(p) <= address_of(edge_)) {
             front_ = p;
-        else if (address_of(p) <= address_of(front_) || !free_.give_second(i))
-            return false;
-        return true;
+            return true;
+        }
+        return address_of(p) > address_of(front_) && free_.give_second(i);
     }
 
     // The two above take and give what they can without a call; these are complete.
@@ -141,6 +143,7 @@ class block_region {
     [[nodiscard]] bool is_free(std::size_t i) const noexcept {
         return free_.is_free(i) || (front_ != nullptr && index_of(front_) == i);
     }
+    /// The front becomes an ordinary free block. To be called before free_ is given any.
     void drop_front() noexcept;
 
     std::byte* base_ = nullptr;        // block 0; held, not owned
@@ -150,6 +153,7 @@ class block_region {
     std::size_t alignment_ = 0;        // I4
     std::size_t common_alignment_ = 0; // the same, at most max_align: needs no check
     void* front_ = nullptr;            // I3
+    void* edge_ = nullptr;             // I3; null: nothing is known
     free_bits free_;                   // its words lie behind the blocks
 
   private:
