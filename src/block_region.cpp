@@ -37,6 +37,7 @@ block_region::block_region(void* base, std::size_t blocks, std::size_t block_byt
       divide_{block_bytes},
       block_bytes_{block_bytes},
       blocks_{blocks},
+      singles_{blocks},
       alignment_{natural_alignment(block_bytes | address_of(base))},
       common_alignment_{std::min(alignment_, max_align)} {
     auto* const words = static_cast<bit_word*>(block_at(blocks));
@@ -52,9 +53,13 @@ void* block_region::take(std::size_t bytes, std::size_t alignment) noexcept {
     if (bytes > block_bytes_ || !is_plain)
         return take_run(bytes, alignment);
     if (front_ != nullptr)
-        return edge_ = std::exchange(front_, nullptr);
+        return last_ = std::exchange(front_, nullptr);
     std::size_t const i = free_.take_lowest();
-    return i != free_bits::none ? edge_ = block_at(i) : nullptr;
+    if (i == free_bits::none)
+        return nullptr;
+    last_ = block_at(i);
+    edge_ = address_of(last_) + 1;
+    return last_;
 }
 
 // find – take – return
@@ -64,6 +69,7 @@ void* block_region::take_run(std::size_t bytes, std::size_t alignment) noexcept 
     if (n > blocks_ || !where)
         return nullptr;
 
+    track_runs();
     drop_front();
     std::size_t const first = free_.find_run(n, *where);
     if (first == free_bits::none)
@@ -79,13 +85,19 @@ bool block_region::give_any_one(void* p, std::size_t bytes, std::size_t alignmen
     if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || free_.is_free(i) ||
         p == front_ || is_joined(i) || is_joined(i + 1))
         return false;
-    if (front_ == nullptr && address_of(p) <= address_of(edge_))
+    if (front_ == nullptr && address_of(p) < edge_)
         front_ = p;
     else if (address_of(p) < address_of(front_))
-        free_.give(index_of(std::exchange(front_, p)));
+        put(index_of(std::exchange(front_, p)));
     else
-        free_.give(i);
+        put(i);
     return true;
+}
+
+// Block i becomes an ordinary free block.
+void block_region::put(std::size_t i) noexcept {
+    free_.give(i);
+    edge_ = std::min(edge_, address_of(block_at(i)));
 }
 
 // check – give
@@ -105,9 +117,15 @@ std::optional<misuse_kind> block_region::give(void* p, std::size_t bytes,
 }
 
 void block_region::drop_front() noexcept {
-    edge_ = nullptr;
     if (front_ != nullptr)
-        free_.give(index_of(std::exchange(front_, nullptr)));
+        put(index_of(std::exchange(front_, nullptr)));
+    last_ = nullptr;
+    edge_ = 0;
+}
+
+void block_region::track_runs() noexcept {
+    free_.track_runs();
+    singles_ = 0;
 }
 
 // Both ends by bits alone:   │ p   p   p │   │   │  ──►  │ p   p   p   p │   │  or  │ p │   │   │
@@ -155,7 +173,9 @@ void block_region::give_all() noexcept {
     free_.give_all();
     std::fill_n(joined_, joined_words(blocks_), bit_word{0});
     joined_blocks_ = 0;
-    front_ = edge_ = nullptr;
+    front_ = last_ = nullptr;
+    edge_ = 0;
+    singles_ = blocks_;
 }
 
 bool block_region::is_all_free() const noexcept {
@@ -191,18 +211,21 @@ char const* block_region::broken_invariant() const noexcept {
         std::size_t const i = index_of(front_);
         if (i >= blocks_ || free_.is_free(i) || is_joined(i) || !free_.none_free_up_to(i))
             return "I3: the front is no block, is noted twice, or is not the lowest";
-    } else if (edge_ != nullptr && !free_.none_free_up_to(index_of(edge_))) {
-        return "I3: a block below the edge is free";
+    } else if (last_ != nullptr && judge(last_, 0, 1)) {
+        return "I3: the last block is no live one";
     }
+    if (std::size_t const lowest = free_.next_free(0);
+        lowest != free_bits::none && address_of(block_at(lowest)) < edge_)
+        return "I3: a block below the edge is free";
     if (!is_aligned(base_, alignment_) || block_bytes_ % alignment_ != 0)
         return "I4: a block is not aligned";
-    if (joined_blocks_ != 0 && !free_.tracks_runs())
+    if (singles_ != (free_.tracks_runs() ? 0 : blocks_) || (joined_blocks_ != 0 && singles_ != 0))
         return "I5: there are runs, and they are not tracked";
     return nullptr;
 }
 
 void block_region::join(std::size_t first, std::size_t blocks) noexcept {
-    free_.track_runs();
+    track_runs();
     joined_blocks_ += blocks;
     for_each_word(first, blocks, [this](std::size_t k, bit_word mask) {
         joined_[k] |= mask;

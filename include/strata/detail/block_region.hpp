@@ -12,13 +12,15 @@
 //   I1  no block is both free and joined; what is neither starts a live block (a, b, c).
 //   I2  joined_ bits at and above n are clear; joined_blocks_ counts those that are set.
 //   I3  front_, where it is not null, is a free block below all others, and its free bit is not
-//       set: a pair of allocate and deallocate passes it on, and reads and writes no bits. Where it
-//       is null, no block up to edge_ is free.
+//       set: a pair of allocate and deallocate passes it on, and neither reads nor writes bits. No
+//       other block below edge_ is free. While front_ is null, last_ is a live block of one below
+//       edge_, or null.
 //   I4  blocks are aligned to alignment_, the largest power of two that divides all their addresses.
-//   I5  while free_ does not track runs there are none: the next block is not joined to any.
+//   I5  singles_ is blocks_ while there were no runs, then 0; from then on free_ tracks runs.
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -61,28 +63,40 @@ class block_region {
         p = front_;
         if (p != nullptr) {
             front_ = nullptr;
-            edge_ = p;
+            last_ = p;
             return true;
         }
         std::size_t i = 0;
         if (!free_.take_lowest_of_word(i)) [[unlikely]]
             return false;
-        p = edge_ = block_at(i);
+        p = last_ = block_at(i);
+        edge_ = address_of(p) + 1;
         return true;
     }
 
     /// Gives a block back. Returns: false, and nothing has changed, where p may be no live block of
-    /// one (it is not, or there are runs), lies below the front, or would be the only free one of
+    /// one (it is not, or there were runs), lies below the front, or would be the only free one of
     /// its word.
     bool give_one(void* p, std::size_t bytes, std::size_t alignment) noexcept {
-        std::size_t const i = index_of(p);
-        if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || free_.tracks_runs())
+        if (bytes > block_bytes_ || alignment > alignment_) [[unlikely]]
             return false;
-        if (front_ == nullptr && address_of(p) <= address_of(edge_)) {
+        if (p == last_ && front_ == nullptr) {
             front_ = p;
             return true;
         }
-        return address_of(p) > address_of(front_) && free_.give_second(i);
+        std::size_t const i = index_of(p);
+        if (i >= singles_) [[unlikely]]
+            return false;
+        std::uintptr_t const at = address_of(p);
+        if (front_ == nullptr && at < edge_) {
+            front_ = p;
+            return true;
+        }
+        if (at <= address_of(front_) || !free_.give_second(i)) [[unlikely]]
+            return false;
+        if (at < edge_)
+            edge_ = at;
+        return true;
     }
 
     // The two above take and give what they can without a call; these are complete.
@@ -150,13 +164,17 @@ class block_region {
     exact_divider divide_;             // by block_bytes_
     std::size_t block_bytes_ = 0;      // a multiple of 8
     std::size_t blocks_ = 0;           // how many
+    std::size_t singles_ = 0;          // I5
     std::size_t alignment_ = 0;        // I4
     std::size_t common_alignment_ = 0; // the same, at most max_align: needs no check
     void* front_ = nullptr;            // I3
-    void* edge_ = nullptr;             // I3; null: nothing is known
+    void* last_ = nullptr;             // I3
+    std::uintptr_t edge_ = 0;          // I3; 0: nothing is known
     free_bits free_;                   // its words lie behind the blocks
 
   private:
+    void track_runs() noexcept;
+    void put(std::size_t i) noexcept;
     void* take_run(std::size_t bytes, std::size_t alignment) noexcept;
     void join(std::size_t first, std::size_t blocks) noexcept;
     void unjoin(std::size_t first, std::size_t blocks) noexcept;
