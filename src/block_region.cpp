@@ -57,9 +57,7 @@ void* block_region::take(std::size_t bytes, std::size_t alignment) noexcept {
     std::size_t const i = free_.take_lowest();
     if (i == free_bits::none)
         return nullptr;
-    last_ = block_at(i);
-    edge_ = address_of(last_) + 1;
-    return last_;
+    return last_ = block_at(i);
 }
 
 // find – take – return
@@ -85,8 +83,8 @@ bool block_region::give_any_one(void* p, std::size_t bytes, std::size_t alignmen
     if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || free_.is_free(i) ||
         p == front_ || is_joined(i) || is_joined(i + 1))
         return false;
-    if (front_ == nullptr && address_of(p) < edge_)
-        front_ = p;
+    if (front_ == nullptr && address_of(p) <= std::max(edge_, address_of(last_)))
+        set_front(p);
     else if (address_of(p) < address_of(front_))
         put(index_of(std::exchange(front_, p)));
     else
@@ -211,8 +209,9 @@ char const* block_region::broken_invariant() const noexcept {
         std::size_t const i = index_of(front_);
         if (i >= blocks_ || free_.is_free(i) || is_joined(i) || !free_.none_free_up_to(i))
             return "I3: the front is no block, is noted twice, or is not the lowest";
-    } else if (last_ != nullptr && judge(last_, 0, 1)) {
-        return "I3: the last block is no live one";
+    } else if (last_ != nullptr &&
+               (judge(last_, 0, 1) || !free_.none_free_up_to(index_of(last_)))) {
+        return "I3: the last block is no live one, or not below all free ones";
     }
     if (std::size_t const lowest = free_.next_free(0);
         lowest != free_bits::none && address_of(block_at(lowest)) < edge_)

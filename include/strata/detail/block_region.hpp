@@ -13,8 +13,8 @@
 //   I2  joined_ bits at and above n are clear; joined_blocks_ counts those that are set.
 //   I3  front_, where it is not null, is a free block below all others, and its free bit is not
 //       set: a pair of allocate and deallocate passes it on, and neither reads nor writes bits. No
-//       other block below edge_ is free. While front_ is null, last_ is a live block of one below
-//       edge_, or null.
+//       other block below edge_ is free. While front_ is null, last_ is a live block of one with no
+//       free block below it, or null.
 //   I4  blocks are aligned to alignment_, the largest power of two that divides all their addresses.
 //   I5  singles_ is blocks_ while there were no runs, then 0; from then on free_ tracks runs.
 
@@ -70,7 +70,6 @@ class block_region {
         if (!free_.take_lowest_of_word(i)) [[unlikely]]
             return false;
         p = last_ = block_at(i);
-        edge_ = address_of(p) + 1;
         return true;
     }
 
@@ -88,8 +87,8 @@ class block_region {
         if (i >= singles_) [[unlikely]]
             return false;
         std::uintptr_t const at = address_of(p);
-        if (front_ == nullptr && at < edge_) {
-            front_ = p;
+        if (front_ == nullptr && at < std::max(edge_, address_of(last_))) {
+            set_front(p);
             return true;
         }
         if (at <= address_of(front_) || !free_.give_second(i)) [[unlikely]]
@@ -159,6 +158,11 @@ class block_region {
     }
     /// The front becomes an ordinary free block. To be called before free_ is given any.
     void drop_front() noexcept;
+    /// Requires: front_ is null, and no block below p, edge_ and last_ is free.
+    void set_front(void* p) noexcept {
+        edge_ = std::max(edge_, address_of(last_));
+        front_ = p;
+    }
 
     std::byte* base_ = nullptr;        // block 0; held, not owned
     exact_divider divide_;             // by block_bytes_
