@@ -98,7 +98,7 @@ void* fixed_block_resource::allocate_slow(std::size_t bytes, std::size_t alignme
 
 // Returns: null where the pool does not grow, or not for this.
 void* fixed_block_resource::allocate_further(std::size_t bytes, std::size_t alignment) {
-    if (options_.growth == fixed_block_options::growth_kind::fixed)
+    if (options_.growth == fixed_block_options::fixed)
         return nullptr;
     if (void* const p = further_.take(bytes, alignment))
         return p;

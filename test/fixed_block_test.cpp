@@ -557,8 +557,7 @@ BOOST_AUTO_TEST_SUITE(fixed_block_growth)
 
 namespace {
 
-constexpr strata::fixed_block_options growing{
-    .growth = strata::fixed_block_options::growth_kind::by_regions};
+constexpr strata::fixed_block_options growing{.growth = strata::fixed_block_options::by_regions};
 
 } // namespace
 

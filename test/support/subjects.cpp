@@ -94,7 +94,7 @@ subject segregated_pool(std::string name, segregated_pool_options const& options
 }
 
 subject fixed_block_of_regions(std::string name, std::size_t bytes) {
-    fixed_block_options const options{.growth = fixed_block_options::growth_kind::by_regions};
+    fixed_block_options const options{.growth = fixed_block_options::by_regions};
     subject s = growing<fixed_block_resource>(std::move(name), bytes, std::size_t{64}, options);
     s.constructor_calls = 1;
     return s;
