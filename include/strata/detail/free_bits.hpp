@@ -137,10 +137,10 @@ class free_bits {
     /// Gives block i back where it is taken and its word has a free one. Returns: whether it did.
     /// The common part of give, without a call. Requires: runs are not tracked.
     bool give_second(std::size_t i) noexcept {
-        bit_word& w = bits_[i / word_bits];
-        if (w == 0 || (w & bit_of(i)) != 0)
+        bit_word const w = bits_[i / word_bits];
+        if (w == 0 || (w >> i % word_bits & 1) != 0) // as one instruction, as `|` below
             return false;
-        w |= bit_of(i);
+        bits_[i / word_bits] = w | bit_of(i);
         return true;
     }
 
