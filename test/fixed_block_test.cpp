@@ -271,6 +271,63 @@ BOOST_AUTO_TEST_CASE(freed_memory_is_never_written) {
             BOOST_REQUIRE((*byte_at(blocks[i], k) == std::byte{pattern(i)}));
 }
 
+BOOST_AUTO_TEST_CASE(every_short_sequence_of_calls_is_told_right_from_wrong) {
+    constexpr std::size_t blocks = 4;
+    constexpr unsigned choices =
+        blocks + 3; // free one of them, take one, take two, resize the first
+    constexpr unsigned length = 6;
+    for (unsigned sequence = 0; sequence < 117'649; ++sequence) { // choices ^ length
+        bounded limited{blocks * 24, 24};
+        auto& pool = limited.pool;
+        std::byte* const base = static_cast<std::byte*>(const_cast<void*>(walk(pool)[0].address));
+        std::array<std::size_t, blocks + 1> live{}; // blocks that start there; 0: none do
+        std::array<bool, blocks + 1> taken{};
+        auto const take = [&](std::size_t i, std::size_t n) {
+            live[i] = n;
+            std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(i), n, true);
+        };
+        auto const give = [&](std::size_t i) {
+            std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(i), live[i], false);
+            live[i] = 0;
+        };
+        unsigned rest = sequence;
+        for (unsigned call = 0; call < length; ++call, rest /= choices) {
+            unsigned const choice = rest % choices;
+            if (choice < blocks) {
+                auto const wrong = pool.try_deallocate(
+                    base + choice * 24, std::max<std::size_t>(live[choice], 1) * 24, 8);
+                BOOST_REQUIRE(wrong.has_value() == (live[choice] == 0));
+                give(choice);
+            } else if (choice == blocks + 2) {
+                if (live[0] == 0)
+                    continue;
+                std::size_t const to = 3 - live[0]; // one to two, two to one
+                bool const expected = to == 1 || !taken[1];
+                BOOST_REQUIRE(pool.try_resize(base, live[0] * 24, to * 24, 8) == expected);
+                if (expected) {
+                    give(0);
+                    take(0, to);
+                }
+            } else {
+                std::size_t const n = choice - blocks + 1;
+                std::size_t first = 0;
+                while (first + n <= blocks && (taken[first] || taken[first + n - 1]))
+                    ++first;
+                if (first + n > blocks) {
+                    BOOST_REQUIRE_THROW(static_cast<void>(pool.allocate(n * 24, 8)),
+                                        std::bad_alloc);
+                    continue;
+                }
+                BOOST_REQUIRE(pool.allocate(n * 24, 8) == base + first * 24);
+                take(first, n);
+            }
+        }
+        BOOST_REQUIRE(pool.check_invariants());
+        BOOST_REQUIRE(pool.stats().free_blocks == static_cast<std::size_t>(std::count(
+                                                      taken.begin(), taken.begin() + 4, false)));
+    }
+}
+
 BOOST_AUTO_TEST_CASE(zero_bytes_give_distinct_blocks) {
     bounded limited{320, 32};
     auto& pool = limited.pool;
@@ -770,10 +827,14 @@ BOOST_AUTO_TEST_CASE(each_wrong_call_is_named) {
 
 BOOST_AUTO_TEST_CASE(null_is_ignored_and_bad_resizes_are_reported) {
     fixed_block_resource pool{20 * 32, 32};
-    void* const p = pool.allocate(32);
     misuse_recorder recorder;
+    statistics const fresh = pool.stats();
+    pool.deallocate(nullptr, 32); // no block was handed out yet, and none is the last
+    BOOST_TEST((pool.stats() == fresh));
+    void* const p = pool.allocate(32);
     pool.deallocate(nullptr, 32);
     pool.deallocate(nullptr, most, 3);
+    BOOST_TEST(pool.stats().requested_bytes == 32u);
     BOOST_TEST(recorder.take().empty());
     BOOST_TEST(!pool.try_resize(byte_at(p, 8), 32, 64));
     BOOST_TEST(pool.reallocate(p, 64, 128) == nullptr);

@@ -81,7 +81,7 @@ class block_region {
             return false;
         if (p == last_ && front_ == nullptr) {
             front_ = p;
-            return true;
+            return p != nullptr;
         }
         std::size_t const i = index_of(p);
         if (i >= singles_) [[unlikely]]
