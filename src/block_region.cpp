@@ -81,21 +81,28 @@ void* block_region::take_run(std::size_t bytes, std::size_t alignment) noexcept 
 bool block_region::give_any_one(void* p, std::size_t bytes, std::size_t alignment) noexcept {
     std::size_t const i = index_of(p);
     if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || free_.is_free(i) ||
-        p == front_ || is_joined(i) || is_joined(i + 1))
+        p == front_ || is_near_run(i))
         return false;
     if (front_ == nullptr && address_of(p) <= std::max(edge_, address_of(last_)))
         set_front(p);
     else if (address_of(p) < address_of(front_))
-        put(index_of(std::exchange(front_, p)));
+        put(std::exchange(front_, p));
     else
-        put(i);
+        put(p);
     return true;
 }
 
-// Block i becomes an ordinary free block.
-void block_region::put(std::size_t i) noexcept {
-    free_.give(i);
-    edge_ = std::min(edge_, address_of(block_at(i)));
+// The block at p becomes an ordinary free block.
+void block_region::put(void const* p) noexcept {
+    free_.give(index_of(p));
+    edge_ = std::min(edge_, address_of(p));
+}
+
+// Returns: whether block i is joined, or the one behind it.
+bool block_region::is_near_run(std::size_t i) const noexcept {
+    std::size_t const at = i % word_bits;
+    bit_word const here = joined_[i / word_bits] >> at;
+    return (here & 3) != 0 || (at == word_bits - 1 && is_joined(i + 1));
 }
 
 // check – give
@@ -116,7 +123,7 @@ std::optional<misuse_kind> block_region::give(void* p, std::size_t bytes,
 
 void block_region::drop_front() noexcept {
     if (front_ != nullptr)
-        put(index_of(std::exchange(front_, nullptr)));
+        put(std::exchange(front_, nullptr));
     last_ = nullptr;
     edge_ = 0;
 }

@@ -266,7 +266,13 @@ std::size_t free_bits::some_from(std::size_t i) const noexcept {
 
 // Requires: block i is free. Where any_length are free in front of it, the run was as long before.
 void free_bits::note_run_around(std::size_t i) noexcept {
-    if (std::size_t const before = some_before(i); before < any_length)
+    std::size_t const at = i % word_bits;
+    bit_word const w = bits_[i / word_bits];
+    std::size_t const up_to = leading_ones(w << (word_bits - 1 - at)); // block i included
+    std::size_t const from = trailing_ones(w >> at);
+    if (up_to <= at && from < word_bits - at) // most do not touch another word
+        note_run(i + 1 - up_to, up_to + from - 1);
+    else if (std::size_t const before = some_before(i); before < any_length)
         note_run(i - before, before + some_from(i));
 }
 // Block i, which may be n, is now the first of a run, if it is free.
@@ -276,7 +282,8 @@ void free_bits::note_run_at(std::size_t i) noexcept {
 }
 void free_bits::note_run(std::size_t first, std::size_t length) noexcept {
     std::size_t const s = first / word_bits >> span_log2_;
-    set_longest(s, std::max(longest(s), code_of(length)));
+    if (std::size_t const code = code_of(length); code > longest(s))
+        set_longest(s, code);
 }
 
 std::size_t free_bits::next_free(std::size_t i) const noexcept {

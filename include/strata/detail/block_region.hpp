@@ -178,7 +178,8 @@ class block_region {
 
   private:
     void track_runs() noexcept;
-    void put(std::size_t i) noexcept;
+    void put(void const* p) noexcept;
+    [[nodiscard]] bool is_near_run(std::size_t i) const noexcept;
     void* take_run(std::size_t bytes, std::size_t alignment) noexcept;
     void join(std::size_t first, std::size_t blocks) noexcept;
     void unjoin(std::size_t first, std::size_t blocks) noexcept;
