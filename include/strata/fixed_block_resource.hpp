@@ -22,8 +22,8 @@
 // looked at in one step, and what is known to have no such run is not looked at. Of a million
 // blocks, 90 % of them live at random, a run of 8 is found in 0.2 us, and in 0.1 ms by the first
 // search, which looks at all: that is the worst case (benchmarks/run --latency). From the first run
-// on a free takes up to 7 ns more. 2 bits a block and less than 1 KiB; no upstream call unless a request
-// does not fit. Not for blocks of many sizes.
+// on a free takes up to 7 ns more. 2 bits a block and less than 1 KiB; no upstream call unless a
+// request does not fit. Not for blocks of many sizes.
 
 #include <cstddef>
 #include <memory_resource>
