@@ -48,7 +48,7 @@ struct fixed_block_options {
     growth_kind growth = fixed;
     /// Every page of a region is touched when it is made, in the constructor for the first one, so
     /// that no allocation and no first use of a block waits for the system to find memory; a
-    /// caller's buffer keeps its contents. About 0.25 us a page. Default: pages come as they are used.
+    /// caller's buffer keeps its contents. 1.5 us a page. Default: pages come as they are used.
     bool prefault = false;
 };
 
