@@ -214,34 +214,11 @@ constexpr result none{
     std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::quiet_NaN(),
     std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::quiet_NaN()};
 
-// Nanoseconds, as finely as the machine tells.
-#if defined(__x86_64__)
-double now() {
-    static double const ns_a_tick = [] {
-        stopwatch const watch;
-        auto const first = __builtin_ia32_rdtsc();
-        while (watch.ns() < 20e6) {
-        }
-        return watch.ns() / static_cast<double>(__builtin_ia32_rdtsc() - first);
-    }();
-    return static_cast<double>(__builtin_ia32_rdtsc()) * ns_a_tick;
-}
-#else
-double now() {
-    static stopwatch const watch;
-    return watch.ns();
-}
-#endif
-
 result measure(pattern const& of, candidate const& who, std::size_t runs) {
     std::vector<double> least(of.operations.size(), std::numeric_limits<double>::max());
     std::vector<void*> blocks(of.operations.size());
     std::vector<std::uint32_t> sizes(of.operations.size());
-    double reading = std::numeric_limits<double>::max(); // what the clock itself costs
-    for (int i = 0; i < 1000; ++i) {
-        double const before = now();
-        reading = std::min(reading, now() - before);
-    }
+    double const reading = cost_of_now();
     resource_ptr const memory = who.make(of.need, std::pmr::new_delete_resource());
     for (std::size_t run = 0; run < runs; ++run)
         for (std::size_t i = 0; i < of.operations.size(); ++i) {

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include <sys/mman.h>
+
 #include <strata/fixed_block_resource.hpp>
 
 #include "support/counting_upstream.hpp"
@@ -150,15 +152,16 @@ BOOST_AUTO_TEST_CASE(overhead_is_two_bits_a_block_and_less_than_a_kibibyte) {
     for (std::size_t blocks : {1u, 2u, 63u, 64u, 65u, 1000u, 4096u, 4097u, 100000u, 1000000u}) {
         fixed_block_resource const pool{blocks * 8, 8};
         BOOST_TEST(pool.capacity_blocks() == blocks);
-        BOOST_TEST(pool.stats().overhead_bytes <= blocks / 4 + blocks / 400 + 64);
+        BOOST_TEST(pool.stats().overhead_bytes <= blocks / 4 + 1024);
     }
 }
 
 BOOST_AUTO_TEST_CASE(blocks_are_aligned_as_objects_of_their_size_may_need) {
-    for (std::size_t block : {8u, 24u, 48u, 64u, 96u, 640u, 4096u, 12288u, 1u << 20}) {
+    for (std::size_t block :
+         {8u, 24u, 48u, 64u, 96u, 640u, 4096u, 12288u, 65536u, 3u << 16, 1u << 20}) {
         bounded limited{block * 5, block};
         auto& pool = limited.pool;
-        std::size_t const natural = std::min<std::size_t>(block & (0 - block), 4096);
+        std::size_t const natural = block & (0 - block);
         for (void* p : take_all(pool))
             BOOST_TEST(address(p) % natural == 0u);
     }
@@ -266,6 +269,64 @@ BOOST_AUTO_TEST_CASE(freed_memory_is_never_written) {
     for (std::size_t i = 0; i < blocks.size(); ++i)
         for (std::size_t k = 0; k < 24; ++k)
             BOOST_REQUIRE((*byte_at(blocks[i], k) == std::byte{pattern(i)}));
+}
+
+BOOST_AUTO_TEST_CASE(every_short_sequence_of_calls_is_told_right_from_wrong) {
+    constexpr std::size_t blocks = 4;
+    constexpr unsigned choices =
+        blocks + 3; // free one of them, take one, take two, resize the first
+    constexpr unsigned length = 6;
+    misuse_recorder recorder;
+    for (unsigned sequence = 0; sequence < 117'649; ++sequence) { // choices ^ length
+        bounded limited{blocks * 24, 24};
+        auto& pool = limited.pool;
+        std::byte* const base = static_cast<std::byte*>(const_cast<void*>(walk(pool)[0].address));
+        std::array<std::size_t, blocks + 1> live{}; // blocks that start there; 0: none do
+        std::array<bool, blocks + 1> taken{};
+        auto const take = [&](std::size_t i, std::size_t n) {
+            live[i] = n;
+            std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(i), n, true);
+        };
+        auto const give = [&](std::size_t i) {
+            std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(i), live[i], false);
+            live[i] = 0;
+        };
+        unsigned rest = sequence;
+        for (unsigned call = 0; call < length; ++call, rest /= choices) {
+            unsigned const choice = rest % choices;
+            if (choice < blocks) {
+                std::size_t const n = std::max<std::size_t>(live[choice], 1);
+                pool.deallocate(base + choice * 24, n * 24, 8);
+                BOOST_REQUIRE(recorder.take().empty() == (live[choice] != 0));
+                give(choice);
+            } else if (choice == blocks + 2) {
+                if (live[0] == 0)
+                    continue;
+                std::size_t const to = 3 - live[0]; // one to two, two to one
+                bool const expected = to == 1 || !taken[1];
+                BOOST_REQUIRE(pool.try_resize(base, live[0] * 24, to * 24, 8) == expected);
+                if (expected) {
+                    give(0);
+                    take(0, to);
+                }
+            } else {
+                std::size_t const n = choice - blocks + 1;
+                std::size_t first = 0;
+                while (first + n <= blocks && (taken[first] || taken[first + n - 1]))
+                    ++first;
+                if (first + n > blocks) {
+                    BOOST_REQUIRE_THROW(static_cast<void>(pool.allocate(n * 24, 8)),
+                                        std::bad_alloc);
+                    continue;
+                }
+                BOOST_REQUIRE(pool.allocate(n * 24, 8) == base + first * 24);
+                take(first, n);
+            }
+        }
+        BOOST_REQUIRE(pool.check_invariants());
+        BOOST_REQUIRE(pool.stats().free_blocks == static_cast<std::size_t>(std::count(
+                                                      taken.begin(), taken.begin() + 4, false)));
+    }
 }
 
 BOOST_AUTO_TEST_CASE(zero_bytes_give_distinct_blocks) {
@@ -550,6 +611,164 @@ BOOST_AUTO_TEST_CASE(release_makes_everything_free_and_keeps_the_region) {
 
 BOOST_AUTO_TEST_SUITE_END()
 
+BOOST_AUTO_TEST_SUITE(fixed_block_growth)
+
+namespace {
+
+constexpr strata::fixed_block_options growing{.growth = strata::fixed_block_options::by_regions};
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(further_regions_come_and_go) {
+    counting_upstream upstream;
+    fixed_block_resource pool{100 * 32, 32, growing, &upstream};
+    BOOST_TEST((pool.options().growth == growing.growth));
+    statistics const fresh = pool.stats();
+    std::vector<void*> blocks;
+    for (int i = 0; i < 350; ++i) {
+        blocks.push_back(pool.allocate(32));
+        std::memset(blocks.back(), i, 32);
+        BOOST_REQUIRE(pool.owns(blocks.back()));
+        BOOST_REQUIRE(pool.check_invariants());
+    }
+    BOOST_TEST(upstream.live_blocks() == 4u); // as many of the same geometry as it takes
+    statistics const s = pool.stats();
+    BOOST_TEST(s.live_blocks == 350u);
+    BOOST_TEST(s.free_blocks == 50u);
+    BOOST_TEST(s.upstream_live_blocks == 0u);
+    BOOST_TEST(s.requested_bytes == 350u * 32);
+    BOOST_TEST(s.footprint_bytes == upstream.live_bytes());
+    check_parts(s);
+    auto const walked = walk(pool);
+    BOOST_TEST(walked.size() == 400u);
+    BOOST_TEST(std::is_sorted(walked.begin(), walked.end(), [](auto const& a, auto const& b) {
+        return std::less<>{}(a.address, b.address);
+    }));
+    BOOST_TEST(pool.trim() == 0u);
+    std::size_t const before = upstream.live_bytes();
+    for (int i = 349; i >= 0; --i) {
+        BOOST_REQUIRE((*byte_at(blocks[static_cast<std::size_t>(i)], 31) == std::byte(i)));
+        pool.deallocate(blocks[static_cast<std::size_t>(i)], 32);
+        if (i == 301)
+            BOOST_TEST(pool.trim() == 0u); // one is live in the last
+    }
+    BOOST_TEST(pool.trim() > 3u * 100 * 32);
+    BOOST_TEST(upstream.live_blocks() == 1u);
+    BOOST_TEST(before > upstream.live_bytes());
+    BOOST_TEST((pool.stats() == fresh));
+    BOOST_TEST(upstream.mismatches() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(misuse_is_named_in_further_regions_too) {
+    fixed_block_resource pool{4 * 32, 32, growing};
+    static_cast<void>(take_all(pool));
+    void* const p = pool.allocate(32);
+    void* const run = pool.allocate(64);
+    check_misuse(pool, misuse_kind::misaligned_pointer, byte_at(p, 8), 32);
+    check_misuse(pool, misuse_kind::misaligned_pointer, byte_at(run, 32), 32);
+    check_misuse(pool, misuse_kind::size_mismatch, run, 32);
+    check_misuse(pool, misuse_kind::size_mismatch, p, 33);
+    check_misuse(pool, misuse_kind::double_free, byte_at(run, 64), 32);
+    check_misuse(pool, misuse_kind::foreign_pointer, byte_at(p, 4 * 32), 32); // the bits
+    BOOST_TEST(pool.try_resize(run, 64, 96));
+    BOOST_TEST(!pool.try_resize(run, 96, 128));
+    BOOST_TEST(pool.try_resize(run, 96, 32));
+    pool.deallocate(run, 32);
+    pool.deallocate(p, 32);
+    check_misuse(pool, misuse_kind::double_free, p, 32);
+}
+
+BOOST_AUTO_TEST_CASE(what_no_region_can_hold_goes_upstream_and_no_region_is_taken_for_it) {
+    counting_upstream upstream;
+    fixed_block_resource pool{4 * 32, 32, growing, &upstream};
+    void* const large = pool.allocate(5 * 32);
+    BOOST_TEST(!pool.owns(large));
+    BOOST_TEST(pool.stats().upstream_live_blocks == 1u);
+    BOOST_CHECK_THROW(static_cast<void>(pool.allocate(most)), std::bad_alloc);
+    BOOST_CHECK_THROW(static_cast<void>(pool.allocate(8, 48)), std::invalid_argument);
+    pool.deallocate(large, 5 * 32);
+    pool.trim();
+    BOOST_TEST(upstream.live_blocks() == 1u);
+
+    static_cast<void>(pool.allocate(3 * 32));
+    void* const run = pool.allocate(4 * 32); // does not fit the first, but one of its kind
+    BOOST_TEST(pool.owns(run));
+    BOOST_TEST(upstream.live_blocks() == 2u);
+    pool.release();
+    BOOST_TEST(upstream.live_blocks() == 1u);
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(without_memory_for_a_region_upstream_is_asked_for_the_block) {
+    counting_upstream upstream;
+    fixed_block_resource pool{64 * 32, 32, growing, &upstream};
+    static_cast<void>(take_all(pool));
+    statistics const before = pool.stats();
+    upstream.fail_after(0);
+    BOOST_CHECK_THROW(static_cast<void>(pool.allocate(32)), std::bad_alloc);
+    BOOST_TEST((pool.stats() == before));
+    upstream.never_fail();
+    BOOST_TEST(pool.owns(pool.allocate(32)));
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(a_buffer_grows_as_well_and_keeps_its_contents_when_its_pages_are_touched) {
+    counting_upstream upstream;
+    alignas(64) std::array<std::byte, 20000> memory{};
+    memory.fill(std::byte{0xEE});
+    strata::fixed_block_options both = growing;
+    both.prefault = true;
+    fixed_block_resource pool{memory.data(), memory.size(), 64, both, &upstream};
+    BOOST_TEST(pool.capacity_blocks() > 300u);
+    for (std::size_t i = 0; i < pool.capacity_blocks() * 64; ++i)
+        BOOST_REQUIRE((memory[i] == std::byte{0xEE}));
+    static_cast<void>(take_all(pool));
+    void* const further = pool.allocate(64);
+    BOOST_TEST(pool.owns(further));
+    BOOST_TEST(upstream.live_blocks() == 1u);
+    pool.deallocate(further, 64);
+    pool.trim();
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(prefault_has_every_page_in_memory_when_the_constructor_ends) {
+    class : public std::pmr::memory_resource {
+        void* do_allocate(std::size_t bytes, std::size_t) override {
+            bytes_ = bytes;
+            void* const p =
+                ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (p == MAP_FAILED)
+                throw std::bad_alloc{};
+            ::madvise(p, bytes, MADV_NOHUGEPAGE); // where there are any, one touch has many pages
+            return p;
+        }
+        void do_deallocate(void* p, std::size_t bytes, std::size_t) override { ::munmap(p, bytes); }
+        bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+            return this == &other;
+        }
+
+      public:
+        [[nodiscard]] std::size_t resident_pages(void* p) const {
+            std::vector<unsigned char> pages((bytes_ + 4095) / 4096);
+            BOOST_REQUIRE(::mincore(p, bytes_, pages.data()) == 0);
+            return static_cast<std::size_t>(
+                std::count_if(pages.begin(), pages.end(), [](unsigned char c) { return c & 1; }));
+        }
+        [[nodiscard]] std::size_t pages() const { return (bytes_ + 4095) / 4096; }
+
+      private:
+        std::size_t bytes_ = 0;
+    } mapped;
+    {
+        fixed_block_resource pool{1000 * 4096, 4096, &mapped};
+        BOOST_TEST(mapped.resident_pages(pool.allocate(4096)) < 10u);
+    }
+    fixed_block_resource pool{1000 * 4096, 4096, {.prefault = true}, &mapped};
+    BOOST_TEST(mapped.resident_pages(pool.allocate(4096)) == mapped.pages());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
 BOOST_AUTO_TEST_SUITE(fixed_block_misuse)
 
 BOOST_AUTO_TEST_CASE(a_double_free_is_found_a_thousand_times) {
@@ -609,10 +828,14 @@ BOOST_AUTO_TEST_CASE(each_wrong_call_is_named) {
 
 BOOST_AUTO_TEST_CASE(null_is_ignored_and_bad_resizes_are_reported) {
     fixed_block_resource pool{20 * 32, 32};
-    void* const p = pool.allocate(32);
     misuse_recorder recorder;
+    statistics const fresh = pool.stats();
+    pool.deallocate(nullptr, 32); // no block was handed out yet, and none is the last
+    BOOST_TEST((pool.stats() == fresh));
+    void* const p = pool.allocate(32);
     pool.deallocate(nullptr, 32);
     pool.deallocate(nullptr, most, 3);
+    BOOST_TEST(pool.stats().requested_bytes == 32u);
     BOOST_TEST(recorder.take().empty());
     BOOST_TEST(!pool.try_resize(byte_at(p, 8), 32, 64));
     BOOST_TEST(pool.reallocate(p, 64, 128) == nullptr);

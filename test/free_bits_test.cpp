@@ -102,18 +102,32 @@ BOOST_AUTO_TEST_CASE(every_pattern_of_twelve_blocks_is_searched_rightly) {
 
 BOOST_AUTO_TEST_CASE(runs_are_found_first_fit_like_in_the_model) {
     std::mt19937_64 random{strata::test::seed("free_bits model")};
-    for (std::size_t const n : {64u, 129u, 1000u, 4096u, 9001u}) {
+    // From 16384 and 262144 blocks on, a span and a group are more than one word.
+    for (std::size_t const n : {64u, 129u, 1000u, 4096u, 9001u, 33000u, 300001u}) {
         pair_of_both both{n};
-        for (int step = 0; step < 1500; ++step) {
+        int const steps = n < 10000 ? 1500 : n < 100000 ? 400 : 100;
+        // So that there is something to look for at all heights.
+        for (std::size_t i = 0; n > 10000 && i < n; i += 1 + random() % 130)
+            both.mark(i, 1, false);
+        for (int step = 0; step < steps; ++step) {
             std::size_t const length = std::min<std::size_t>(n, 1 + random() % 200 % (n / 3));
-            if (random() % 2 == 0) {
+            std::size_t const kind = random() % 8;
+            if (kind == 0) {
+                std::size_t const at = both.bits.take_lowest();
+                BOOST_REQUIRE(at == both.find(1, {}));
+                if (at != free_bits::none)
+                    both.model[at] = false;
+            } else if (std::size_t const i = random() % n; kind == 1 && !both.model[i]) {
+                both.bits.give(i);
+                both.model[i] = true;
+            } else if (kind <= 4) {
                 free_bits::places where{std::size_t{1} << random() % 9, 0};
                 where.phase = random() & (where.step - 1);
                 std::size_t const at = both.bits.find_run(length, where);
                 BOOST_REQUIRE(at == both.find(length, where));
                 if (at != free_bits::none)
                     both.mark(at, length, false);
-            } else if (std::size_t const i = random() % n; !both.model[i]) {
+            } else if (!both.model[i]) {
                 std::size_t taken = 0;
                 while (i + taken < n && taken < length && !both.model[i + taken])
                     ++taken;
@@ -154,13 +168,56 @@ BOOST_AUTO_TEST_CASE(singles_come_lowest_first_across_every_summary_border) {
     BOOST_TEST(both.bits.longest_run() == n);
 }
 
+BOOST_AUTO_TEST_CASE(a_search_that_failed_is_forgotten_when_its_run_comes_to_be) {
+    constexpr std::size_t n = 300'000; // spans of 32 words: 2048 blocks
+    pair_of_both both{n};
+    both.mark(0, n, false);
+    BOOST_TEST(both.bits.find_run(2, {}) == free_bits::none);
+    for (std::size_t const border : {64u, 2048u, 4096u, 262144u}) {
+        for (std::size_t i = border - 4; i < border + 4; ++i) {
+            both.bits.give(i); // one by one, across the border
+            std::size_t const length = i - (border - 4) + 1;
+            BOOST_TEST(both.bits.find_run(length, {}) == border - 4);
+            BOOST_TEST(both.bits.find_run(length + 1, {}) == free_bits::none);
+        }
+        both.bits.take(border - 4, 4); // what is left begins in the next span
+        BOOST_TEST(both.bits.find_run(4, {}) == border);
+        BOOST_TEST(both.bits.find_run(5, {}) == free_bits::none);
+        both.bits.take(border, 4);
+    }
+    for (std::size_t grown : {600u, 1000u, 1700u}) // at last more than is told apart
+        for (std::size_t i = 2048 - 300; i < 2048 - 300 + grown; ++i) {
+            if (both.bits.is_free(i))
+                continue;
+            BOOST_REQUIRE(both.bits.find_run(i - (2048 - 300) + 1, {}) == free_bits::none);
+            both.bits.give(i);
+            BOOST_REQUIRE(both.bits.find_run(i - (2048 - 300) + 1, {}) == 2048u - 300);
+        }
+    for (int i = 0; i < 301; ++i) // the first of the lower words, one after the other
+        BOOST_TEST(both.bits.take_lowest() != free_bits::none);
+    BOOST_TEST(both.bits.find_run(1399, {}) == 2049u);
+    BOOST_TEST(holds(both.bits));
+}
+
+BOOST_AUTO_TEST_CASE(the_summaries_never_take_more_than_800_bytes) {
+    for (std::size_t n = 1; n < (std::size_t{1} << 40); n = n * 9 / 8 + 1)
+        for (std::size_t blocks : {n, n / 64 * 64, n / 64 * 64 + 1})
+            BOOST_TEST((free_bits::storage_words(blocks) - (blocks + 63) / 64) * 8 <= 800u);
+}
+
 BOOST_AUTO_TEST_CASE(a_broken_invariant_is_named) {
     for (std::size_t word = 0; word < free_bits::storage_words(70); ++word) {
         std::vector<bit_word> storage(free_bits::storage_words(70));
-        free_bits const bits{storage.data(), 70};
+        free_bits bits{storage.data(), 70};
+        bits.track_runs();
         storage[word] ^= word == 0 ? ~bit_word{0} : bit_word{1} << 63;
         BOOST_TEST(bits.broken_invariant() != nullptr);
     }
+    std::vector<bit_word> storage(free_bits::storage_words(70));
+    free_bits bits{storage.data(), 70};
+    bits.track_runs();
+    storage.back() = 0x3F; // the first span has a run of 70
+    BOOST_TEST(bits.broken_invariant() != nullptr);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -74,6 +74,21 @@ constexpr int manhattan_distance(board const& b) {
     return sum;
 }
 
+struct puzzle {
+    char const* name;
+    std::array<int, 16> tiles;
+    int shortest; ///< moves
+};
+
+/// Of Korf's table of 100 random boards, 1985, by the number there, three that few nodes solve; and
+/// one that is six moves away from the last, for which half a million nodes are kept.
+inline constexpr puzzle puzzles[] = {
+    {"Korf 12", {14, 1, 9, 6, 4, 8, 12, 5, 7, 2, 3, 0, 10, 11, 13, 15}, 45},
+    {"Korf 55", {13, 8, 14, 3, 9, 1, 0, 7, 15, 5, 4, 10, 12, 2, 6, 11}, 41},
+    {"Korf 79", {0, 1, 9, 7, 11, 13, 5, 3, 14, 12, 4, 2, 8, 6, 10, 15}, 42},
+    {"Korf 79 + 6", {0, 13, 9, 7, 1, 12, 5, 3, 11, 14, 4, 2, 8, 6, 10, 15}, 42},
+};
+
 class astar {
   public:
     struct node {

@@ -234,6 +234,20 @@ candidates select(std::string const& name_part) {
     return all;
 }
 
+void add_prefaulted(candidates& to) {
+    auto const plain = std::ranges::find(to, "fixed_block", &candidate::name);
+    if (plain == to.end())
+        return;
+    to.insert(plain + 1, {.name = "fixed_block prefault",
+                          .about = "as fixed_block, its pages touched in the constructor",
+                          .side = side::strata,
+                          .make = [](needs const& of, std::pmr::memory_resource* upstream) {
+                              return make_resource<fixed_block_resource>(
+                                  of.region_bytes(), of.block_bytes,
+                                  fixed_block_options{.prefault = true}, upstream);
+                          }});
+}
+
 void list(candidates const& who) {
     for (candidate const& one : who)
         std::printf("%-22s%s\n", one.name.c_str(), one.about.c_str());

@@ -97,6 +97,10 @@ void add_mallocs(candidates& list, std::vector<std::string>& missing);
 /// which peers are not there. Throws: runtime_error when no name does.
 [[nodiscard]] candidates select(std::string const& name_part);
 
+/// Puts fixed_block with its pages touched in the constructor behind fixed_block, where that is one
+/// of them: for those who time the first use of memory.
+void add_prefaulted(candidates& to);
+
 /// Writes their names and how they are set up to stdout.
 void list(candidates const& who);
 

@@ -17,6 +17,33 @@
 
 namespace strata::bench {
 
+#if defined(__x86_64__)
+double now() {
+    static double const ns_a_tick = [] {
+        stopwatch const watch;
+        auto const first = __builtin_ia32_rdtsc();
+        while (watch.ns() < 20e6) {
+        }
+        return watch.ns() / static_cast<double>(__builtin_ia32_rdtsc() - first);
+    }();
+    return static_cast<double>(__builtin_ia32_rdtsc()) * ns_a_tick;
+}
+#else
+double now() {
+    static stopwatch const watch;
+    return watch.ns();
+}
+#endif
+
+double cost_of_now() {
+    double least = std::numeric_limits<double>::max();
+    for (int i = 0; i < 1000; ++i) {
+        double const before = now();
+        least = std::min(least, now() - before);
+    }
+    return least;
+}
+
 double median(std::vector<double> values) {
     if (values.empty())
         return std::numeric_limits<double>::quiet_NaN();

@@ -25,6 +25,11 @@ class stopwatch {
     clock::time_point start_ = clock::now();
 };
 
+/// Returns: nanoseconds since some moment, as finely as the machine tells.
+[[nodiscard]] double now();
+/// Returns: what lies at least between two calls of now().
+[[nodiscard]] double cost_of_now();
+
 /// Tells the optimiser that somebody looks at p, and at all memory.
 inline void keep(void const* p) {
     asm volatile("" : : "g"(p) : "memory");

@@ -93,6 +93,13 @@ subject segregated_pool(std::string name, segregated_pool_options const& options
     return growing<segregated_pool_resource>(std::move(name), options);
 }
 
+subject fixed_block_of_regions(std::string name, std::size_t bytes) {
+    fixed_block_options const options{.growth = fixed_block_options::by_regions};
+    subject s = growing<fixed_block_resource>(std::move(name), bytes, std::size_t{64}, options);
+    s.constructor_calls = 1;
+    return s;
+}
+
 subject fixed_block_for_threads(std::string name) {
     subject s =
         bounded<synchronized_fixed_block_resource>(std::move(name), region_bytes, std::size_t{64});
@@ -148,6 +155,8 @@ std::vector<subject> every_variant() {
                                       std::size_t{8}),
         bounded<fixed_block_resource>("fixed_block_resource of 1000 bytes", region_bytes,
                                       std::size_t{1000}),
+        fixed_block_of_regions("fixed_block_resource of further regions", 8000),
+        fixed_block_of_regions("fixed_block_resource of tiny further regions", 100),
         growing<synchronized<segregated_pool_resource>>("segregated_pool_resource behind a lock"),
         for_threads("segregated_pool_resource for threads", {}),
         for_threads("segregated_pool_resource for threads of small slabs",

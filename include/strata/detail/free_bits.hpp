@@ -4,18 +4,28 @@
 // A bit for each of n equal blocks, set where the block is free: hands out the lowest free block,
 // or the lowest run of adjacent ones, and takes them back. Runs coalesce by themselves.
 //
-//      bits     word 0  1011…  word 1  0000…  word 2  0110…  …    one bit a block
-//                  │              │              │
-//      opened      1              0              1        …       one bit a word: it has a free block
-//      regions     1 ……………………………………………………………………………   one bit an `opened` word: 4096 blocks
+//      bits     word 0  1011…  word 1  0000…  word 2  0110…  …   one bit a block
+//                  └───────┬──────┘              │
+//      opened             1                      1           …   one bit a group of words: it has a
+//                                                                free block; 4096 groups at most
+//      longest            3                      2           …   one byte a span of words: no longer
+//                                                                run starts there; 256 at most
 //
 //   I1  bits at and above n are clear, and so is a guard word behind the last.
-//   I2  opened bit k is set iff word k is not 0; regions bit g iff opened word g is not 0.
+//   I2  opened bit g is set iff a word of group g is not 0; root_ bit r iff opened word r is not 0.
 //   I3  lowest_ is the lowest word that is not 0; the guard word's index where there is none.
+//   I4  while runs are tracked: no run that starts in span s is longer than longest[s] says: 1 to 64
+//       blocks, then steps of 16 up to 1024, which stands for any length. A run starts at a free
+//       block behind one that is not.
 //
-// Cost: 1 + 1/64 + 1/4096 bits a block, at least 32 bytes. The lowest free block is found in O(1);
-// when its word is used up, the next one through the summaries: one step for each 262144 blocks
-// passed. A run costs O(words) in the worst case, full words being skipped.
+// Groups and spans are of 1, 2, 4, … words, as large as it takes: a word each up to 262144 and 16384
+// blocks. Runs are tracked from the first search on, so that those who take single blocks alone do
+// not pay for it.
+//
+// Cost: one bit a block, at most 800 bytes more. The lowest free block is found in O(1): when its
+// word is used up, the next one through the summaries and one group. A run costs O(words) at worst:
+// a search looks at spans that may have one, and notes where there was none. So it looks again at
+// a span only after longer runs were freed there, or taken.
 
 #include <bit>
 #include <cstddef>
@@ -82,8 +92,8 @@ class free_bits {
     /// Returns: words of storage that n blocks need.
     static constexpr std::size_t storage_words(std::size_t n) noexcept {
         std::size_t const words = words_for_bits(n);
-        std::size_t const opened = words_for_bits(words);
-        return words + 1 + opened + words_for_bits(opened);
+        return words + 1 + words_for_bits(groups_of(words, most_groups)) +
+               words_for_spans(groups_of(words, most_spans));
     }
 
     free_bits() noexcept = default;
@@ -91,8 +101,12 @@ class free_bits {
     /// All n blocks are free. `storage` (held, not owned) has storage_words(n) words, of any value.
     free_bits(bit_word* storage, std::size_t n) noexcept;
 
-    /// Makes every block free.
+    /// Makes every block free; runs are not tracked any more.
     void give_all() noexcept;
+
+    /// From the first call on, and from the first search for a run, runs are tracked.
+    void track_runs() noexcept;
+    [[nodiscard]] bool tracks_runs() const noexcept { return tracks_runs_; }
 
     [[nodiscard]] bool is_free(std::size_t i) const noexcept {
         return (bits_[i / word_bits] & bit_of(i)) != 0;
@@ -107,24 +121,26 @@ class free_bits {
     /// Takes the lowest free block. Returns: its index, or none.
     [[nodiscard]] std::size_t take_lowest() noexcept;
 
-    /// Takes the lowest free block where its word has another. Returns: its index, or none.
-    /// The common part of take_lowest, without a call.
-    [[nodiscard]] std::size_t take_lowest_of_word() noexcept {
-        bit_word const w = bits_[lowest_];
+    /// Takes the lowest free block where its word has another. Returns: whether it did; `i` is then
+    /// its index. The common part of take_lowest, without a call.
+    [[nodiscard]] bool take_lowest_of_word(std::size_t& i) noexcept {
+        std::size_t const k = lowest_;
+        bit_word const w = bits_[k];
         bit_word const rest = w & (w - 1);
         if (rest == 0)
-            return none;
-        bits_[lowest_] = rest;
-        return lowest_ * word_bits + lowest_bit(w);
+            return false;
+        bits_[k] = rest;
+        i = k * word_bits + lowest_bit(w);
+        return true;
     }
 
     /// Gives block i back where it is taken and its word has a free one. Returns: whether it did.
-    /// The common part of give, without a call.
+    /// The common part of give, without a call. Requires: runs are not tracked.
     bool give_second(std::size_t i) noexcept {
-        bit_word& w = bits_[i / word_bits];
-        if (w == 0 || (w & bit_of(i)) != 0)
+        bit_word const w = bits_[i / word_bits];
+        if (w == 0 || (w >> i % word_bits & 1) != 0) // as one instruction, as `|` below
             return false;
-        w |= bit_of(i);
+        bits_[i / word_bits] = w | bit_of(i);
         return true;
     }
 
@@ -135,6 +151,8 @@ class free_bits {
         bits_[k] = w | bit_of(i);
         if (w == 0)
             open(k);
+        if (tracks_runs_)
+            note_run_around(i);
     }
 
     /// Requires: blocks [first, first + n) are all free. Complexity: O(n / 64).
@@ -148,8 +166,9 @@ class free_bits {
     [[nodiscard]] bool all_free(std::size_t first, std::size_t n) const noexcept;
 
     /// Returns: the lowest index, among `where`, at which n adjacent blocks are free, or none.
-    /// Requires: n >= 1. Complexity: O(words), words without a free block being skipped.
-    [[nodiscard]] std::size_t find_run(std::size_t n, places where) const noexcept;
+    /// Requires: n >= 1. Complexity: O(words) at worst; spans that cannot have one are skipped, so
+    /// that it is O(spans / 8 + words in a span) where the same length was looked for before.
+    [[nodiscard]] std::size_t find_run(std::size_t n, places where) noexcept;
 
     /// Returns: the number of free blocks from block i on, without a gap. i may be n.
     [[nodiscard]] std::size_t run_length(std::size_t i) const noexcept {
@@ -166,14 +185,58 @@ class free_bits {
     [[nodiscard]] char const* broken_invariant() const noexcept;
 
   private:
+    static constexpr std::size_t most_groups = 4096; // 64 words, so that root_ is one
+    static constexpr std::size_t most_spans = 256;
+    static constexpr std::size_t any_length = 1024; // as far as runs are told apart
+    static constexpr std::size_t spans_in_word = 8;
+
+    // Words are put together by twos, until there are no more than `most` groups.
+    static constexpr unsigned group_log2(std::size_t words, std::size_t most) noexcept {
+        unsigned log2 = 0;
+        while ((words >> log2) + ((words & ((std::size_t{1} << log2) - 1)) != 0 ? 1 : 0) > most)
+            ++log2;
+        return log2;
+    }
+    static constexpr std::size_t groups_of(std::size_t words, std::size_t most) noexcept {
+        unsigned const log2 = group_log2(words, most);
+        return (words + (std::size_t{1} << log2) - 1) >> log2;
+    }
+    static constexpr std::size_t words_for_spans(std::size_t spans) noexcept {
+        return (spans + spans_in_word - 1) / spans_in_word;
+    }
+
+    // Of a run's length, rounded up.
+    static constexpr std::size_t code_of(std::size_t length) noexcept {
+        constexpr std::size_t step = 16;
+        std::size_t const most = length < any_length ? length : any_length;
+        return most <= word_bits ? most : word_bits + (most - word_bits + step - 1) / step;
+    }
+
     void open(std::size_t k) noexcept;
     void close(std::size_t k) noexcept;
     [[nodiscard]] std::size_t next_open(std::size_t k) const noexcept;
+    [[nodiscard]] std::size_t first_open_of(std::size_t first, std::size_t last) const noexcept;
+
+    void note_run_around(std::size_t i) noexcept;
+    void note_run_at(std::size_t i) noexcept;
+    void note_run(std::size_t first, std::size_t length) noexcept;
+    void set_longest(std::size_t span, std::size_t code) noexcept;
+    [[nodiscard]] std::size_t longest(std::size_t span) const noexcept;
+    [[nodiscard]] std::size_t next_span(std::size_t span, std::size_t code) const noexcept;
+    [[nodiscard]] std::size_t find_run_in(std::size_t span, std::size_t n, places where) noexcept;
+    [[nodiscard]] std::size_t some_before(std::size_t i) const noexcept;
+    [[nodiscard]] std::size_t some_from(std::size_t i) const noexcept;
+    [[nodiscard]] bool longest_holds() const noexcept;
 
     bit_word* bits_ = nullptr;    // words_ words and the guard
     std::size_t lowest_ = 0;      // I3
-    bit_word* opened_ = nullptr;  // words_for_bits(words_) words
-    bit_word* regions_ = nullptr; // words_for_bits(words of opened_) words
+    bool tracks_runs_ = false;    // I4
+    bit_word* opened_ = nullptr;  // 64 words at most
+    bit_word* longest_ = nullptr; // 8 spans a word
+    bit_word root_ = 0;           // I2
+    unsigned group_log2_ = 0;     // log2(words) in a group
+    unsigned span_log2_ = 0;      // log2(words) in a span
+    std::size_t spans_ = 0;
     std::size_t words_ = 0;
     std::size_t blocks_ = 0;
 };
