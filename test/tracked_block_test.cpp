@@ -22,7 +22,7 @@
 #include <sys/resource.h>
 
 #include <strata/synchronized.hpp>
-#include <strata/tracked_block_resource.hpp>
+#include <strata/tracked_block_tools.hpp>
 
 #include "support/child.hpp"
 #include "support/counting_upstream.hpp"
@@ -463,7 +463,7 @@ BOOST_AUTO_TEST_CASE(wrong_calls_are_told_what_would_be_right) {
     tracked.deallocate(at(p, 16), 100, 64);
     BOOST_TEST(last_detail().find("it is in the block of 100 bytes at 0x") == 0u);
     tracked.deallocate(at(p, 100), 100, 64);
-    BOOST_TEST(last_detail().find("it is in a guard of that of 100 bytes at 0x") == 0u);
+    BOOST_TEST(last_detail().find("it is in a guard of the block of 100 bytes at 0x") == 0u);
     tracked.deallocate(p, 100, 64);
     tracked.deallocate(p, 100, 64);
     BOOST_TEST(last_detail().empty());
@@ -1126,6 +1126,7 @@ BOOST_AUTO_TEST_CASE(call_stacks_are_kept_on_demand) {
     out << tracked;
     std::string const text = out.str();
     BOOST_TEST(std::count(text.begin(), text.end(), '\n') >= 4, text);
+    BOOST_TEST(text.find("tracked_block_test (0x") != std::string::npos, text); // for addr2line
     BOOST_TEST(tracked.stats().footprint_bytes == upstream.live_bytes());
     for (void* p : blocks)
         tracked.deallocate(p, 8);

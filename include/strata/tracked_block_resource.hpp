@@ -57,6 +57,8 @@
 //   call stacks of leaks                              options.call_stacks
 //   mutex                                             synchronized_tracked_block_resource
 //   (none)                                            budget, reserve, sizes, order, invariants
+//
+// The scopes, the monitor and for_each_failure are in strata/tracked_block_tools.hpp.
 
 #include <array>
 #include <cstddef>
@@ -65,11 +67,9 @@
 #include <iosfwd>
 #include <limits>
 #include <memory_resource>
-#include <new>
 #include <numeric>
 #include <optional>
 #include <span>
-#include <stdexcept>
 
 #include <strata/detail/address_set.hpp>
 #include <strata/detail/function_ref.hpp>
@@ -94,7 +94,8 @@ struct tracked_block_options {
     bool report_leaks = true;
     /// Frames of the call stack to keep with each block, 64 at most. 0: none. One stack costs
     /// microseconds. Blocks from the reserve have none. Reports name functions that the program
-    /// exports: link it with -rdynamic; others are given as file and offset, for addr2line.
+    /// exports: link it with -rdynamic. `addr2line -Cfie FILE PLACE` names them all, and their
+    /// lines, where the program was compiled with -g; PLACE is what reports have in brackets.
     std::size_t call_stacks = 0;
     /// Fills new blocks with 0xa5 and freed ones with 0xdd, so that who reads them sees nonsense.
     bool scribble = false;
@@ -288,115 +289,5 @@ class tracked_block_resource final : public resource {
 /// the first 20 of them, with a hint how to find where they come from; and what was allocated so
 /// far, by size. Allocates from the program's heap.
 std::ostream& operator<<(std::ostream& out, tracked_block_resource const& tracked);
-
-/// Labels the blocks that are allocated while it is in scope.
-class label_scope {
-  public:
-    label_scope(tracked_block_resource& tracked, char const* label) noexcept
-        : tracked_{tracked}, before_{tracked.set_label(label)} {}
-    label_scope(label_scope const&) = delete;
-    label_scope& operator=(label_scope const&) = delete;
-    ~label_scope() { tracked_.set_label(before_); }
-
-  private:
-    tracked_block_resource& tracked_; // held, not owned
-    char const* before_;
-};
-
-/// Makes a resource the default one, std::pmr::get_default_resource(), while it is in scope: for code
-/// that names no resource.
-class default_resource_scope {
-  public:
-    explicit default_resource_scope(std::pmr::memory_resource* memory) noexcept
-        : before_{std::pmr::set_default_resource(memory)} {}
-    default_resource_scope(default_resource_scope const&) = delete;
-    default_resource_scope& operator=(default_resource_scope const&) = delete;
-    ~default_resource_scope() { std::pmr::set_default_resource(before_); }
-
-  private:
-    std::pmr::memory_resource* before_; // held, not owned
-};
-
-/// What has changed since construction or reset: each figure is what it is now, less what it was.
-/// (release() of the resource makes totals and peaks begin anew, and these negative.)
-class tracked_block_monitor {
-  public:
-    explicit tracked_block_monitor(tracked_block_resource const& tracked) : tracked_{tracked} {
-        reset();
-    }
-    explicit tracked_block_monitor(tracked_block_resource const&&) = delete;
-
-    void reset() {
-        stats_ = tracked_.stats();
-        totals_ = tracked_.totals();
-    }
-
-    [[nodiscard]] std::ptrdiff_t live_blocks() const { return since(&statistics::live_blocks); }
-    [[nodiscard]] std::ptrdiff_t live_bytes() const { return since(&statistics::live_bytes); }
-    [[nodiscard]] std::ptrdiff_t peak_live_bytes() const {
-        return since(&statistics::peak_live_bytes);
-    }
-    [[nodiscard]] std::ptrdiff_t footprint_bytes() const {
-        return since(&statistics::footprint_bytes);
-    }
-    [[nodiscard]] std::ptrdiff_t peak_live_blocks() const {
-        return since(&tracked_block_totals::peak_live_blocks);
-    }
-    [[nodiscard]] std::ptrdiff_t allocations() const {
-        return since(&tracked_block_totals::allocations);
-    }
-    [[nodiscard]] std::ptrdiff_t deallocations() const {
-        return since(&tracked_block_totals::deallocations);
-    }
-    /// Returns: the bytes of these allocations, as asked for.
-    [[nodiscard]] std::ptrdiff_t bytes() const { return since(&tracked_block_totals::bytes); }
-    /// Returns: what was found wrong.
-    [[nodiscard]] std::ptrdiff_t misuses() const {
-        return static_cast<std::ptrdiff_t>(tracked_.totals().all_misuses() - totals_.all_misuses());
-    }
-
-  private:
-    template <class Figure>
-    [[nodiscard]] std::ptrdiff_t since(Figure statistics::*figure) const {
-        return static_cast<std::ptrdiff_t>(tracked_.stats().*figure - stats_.*figure);
-    }
-    template <class Figure>
-    [[nodiscard]] std::ptrdiff_t since(Figure tracked_block_totals::*figure) const {
-        return static_cast<std::ptrdiff_t>(tracked_.totals().*figure - totals_.*figure);
-    }
-
-    tracked_block_resource const& tracked_; // held, not owned
-    statistics stats_;
-    tracked_block_totals totals_;
-};
-
-/// Runs f() with its 1st allocation from `tracked` failing, and all after it; then with the 2nd;
-/// and so on, until f returns without having met a failure. Leaves fail_after off.
-/// Returns: the allocations that were made to fail: so many f needs.
-/// Throws: logic_error when f returned although an allocation had failed: it swallowed the failure;
-/// what f throws, but for the bad_alloc of a failing run.
-/// Source: Bloomberg, P1160 "Add test polymorphic memory resource", exception_test_loop; Zig,
-/// std.testing.checkAllAllocationFailures.
-template <class Function>
-std::size_t for_each_failure(tracked_block_resource& tracked, Function&& f) {
-    struct switch_off {
-        tracked_block_resource& tracked;
-        ~switch_off() { tracked.never_fail(); }
-    } const at_the_end{tracked};
-    for (std::size_t n = 0;; ++n) {
-        tracked.fail_after(n);
-        try {
-            f();
-        } catch (std::bad_alloc const&) {
-            if (tracked.injected_failures() == 0)
-                throw; // not of our making
-            continue;
-        }
-        if (tracked.injected_failures() == 0)
-            return n;
-        throw std::logic_error{"strata::for_each_failure: the function returned normally although "
-                               "an allocation had failed: it swallowed std::bad_alloc"};
-    }
-}
 
 } // namespace strata
