@@ -279,7 +279,7 @@ BOOST_AUTO_TEST_CASE(a_budget_holds_for_all_threads_together) {
     std::atomic<std::size_t> live{0};
     std::atomic<std::size_t> refused{0};
     on_threads(4, [&](std::size_t thread) {
-        std::size_t const bytes = 100 << thread;
+        std::size_t const bytes = std::size_t{100} << thread;
         std::vector<void*> mine;
         for (int round = 0; round < 50; ++round) {
             try {
