@@ -69,16 +69,13 @@ misuse_handler get_misuse_handler() noexcept {
 }
 
 void report_misuse(misuse const& what) {
-    // One write of a line from the stack: reports from several threads do not mix, and reporting
-    // does not allocate.
-    char line[320];
-    int const length =
-        std::snprintf(line, sizeof line, "strata: %s: %p (%zu bytes, alignment %zu) at %s %p: %s\n",
-                      to_string(what.kind), what.address, what.bytes, what.alignment,
-                      what.where != nullptr ? what.where->name() : "no resource",
-                      static_cast<void const*>(what.where), advice(what.kind));
-    if (length > 0)
-        std::fwrite(line, 1, static_cast<std::size_t>(length), stderr);
+    // One call, under the stream's lock and without memory from anywhere: reports from several
+    // threads do not mix, and reporting does not allocate.
+    std::fprintf(stderr, "strata: %s: %p (%zu bytes, alignment %zu) at %s %p: %s%s%s\n",
+                 to_string(what.kind), what.address, what.bytes, what.alignment,
+                 what.where != nullptr ? what.where->name() : "no resource",
+                 static_cast<void const*>(what.where), advice(what.kind),
+                 what.detail != nullptr ? "; " : "", what.detail != nullptr ? what.detail : "");
 }
 
 void abort_on_misuse(misuse const& what) {

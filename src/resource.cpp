@@ -5,11 +5,13 @@
 #include <cstring>
 #include <new>
 
+#include <strata/detail/note.hpp>
+
 namespace strata {
 
 void resource::report(misuse_kind kind, void const* p, std::size_t bytes,
                       std::size_t alignment) const {
-    get_misuse_handler()(misuse{kind, this, p, bytes, alignment});
+    get_misuse_handler()(misuse{kind, this, p, bytes, alignment, detail::take_note(kind, p)});
 }
 
 void resource::do_deallocate(void* p, std::size_t bytes, std::size_t alignment) {

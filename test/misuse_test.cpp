@@ -2,45 +2,23 @@
 #define BOOST_TEST_MODULE misuse
 #include <boost/test/unit_test.hpp>
 
-#include <csignal>
 #include <cstddef>
 #include <cstdio>
 #include <stdexcept>
 #include <string>
 
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <strata/misuse.hpp>
 #include <strata/segregated_pool_resource.hpp>
 
+#include "support/child.hpp"
+
 using strata::misuse;
 using strata::misuse_kind;
+using strata::test::stderr_of_child;
 
 namespace {
-
-// Runs f in a child process. Returns: what it wrote on stderr; its wait status in `status`.
-template <class Function>
-std::string stderr_of_child(Function f, int& status) {
-    int ends[2];
-    BOOST_REQUIRE(::pipe(ends) == 0);
-    ::pid_t const child = ::fork();
-    if (child == 0) {
-        ::dup2(ends[1], STDERR_FILENO);
-        ::close(ends[0]);
-        std::signal(SIGABRT, SIG_DFL);
-        f();
-        ::_exit(0);
-    }
-    ::close(ends[1]);
-    std::string text;
-    char buffer[512];
-    for (::ssize_t n = 0; (n = ::read(ends[0], buffer, sizeof buffer)) > 0;)
-        text.append(buffer, static_cast<std::size_t>(n));
-    ::close(ends[0]);
-    ::waitpid(child, &status, 0);
-    return text;
-}
 
 void free_twice() {
     strata::segregated_pool_resource pool;

@@ -5,9 +5,11 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <new>
 #include <vector>
 
 #include <strata/detail/served_blocks.hpp>
+#include <strata/tracked_block_tools.hpp>
 
 #include "support/counting_upstream.hpp"
 
@@ -67,26 +69,27 @@ BOOST_AUTO_TEST_CASE(impossible_requests_throw_before_upstream_is_asked) {
     BOOST_TEST(upstream.allocations() == 0u);
 }
 
-BOOST_AUTO_TEST_CASE(failure_at_nth_upstream_call_leaves_state_unchanged) {
-    for (std::size_t calls = 0; calls < 12; ++calls) {
-        counting_upstream upstream;
+BOOST_AUTO_TEST_CASE(failure_at_each_upstream_call_leaves_state_unchanged) {
+    strata::tracked_block_resource upstream;
+    std::size_t const failures = strata::for_each_failure(upstream, [&] {
         served_blocks served{&upstream};
-        upstream.fail_after(calls);
+        strata::tracked_block_monitor monitor{upstream};
         std::size_t got = 0;
-        std::size_t held = 0;
         try {
             for (; got < 100; ++got) {
-                held = upstream.live_bytes();
+                monitor.reset();
                 static_cast<void>(served.allocate(64, 8));
             }
         } catch (std::bad_alloc const&) {
+            BOOST_TEST(served.blocks() == got);
+            BOOST_TEST(monitor.live_bytes() == 0);
+            BOOST_TEST(served.check_invariants());
+            throw;
         }
-        BOOST_TEST(served.blocks() == got);
-        BOOST_TEST(upstream.live_bytes() == held);
-        BOOST_TEST(served.check_invariants());
-        served.release();
-        BOOST_TEST(upstream.settled());
-    }
+    });
+    BOOST_TEST(failures > 100u); // the blocks, and the map that knows them
+    BOOST_TEST(upstream.stats().live_blocks == 0u);
+    BOOST_TEST(upstream.totals().all_misuses() == 0u);
 }
 
 BOOST_AUTO_TEST_CASE(address_order_and_trim) {

@@ -6,7 +6,9 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -14,6 +16,7 @@
 
 #include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
+#include <strata/tracked_block_resource.hpp>
 
 #include "support/counting_upstream.hpp"
 #include "support/misuse_recorder.hpp"
@@ -265,6 +268,44 @@ BOOST_AUTO_TEST_CASE(one_of_many_frees_of_a_block_wins_the_others_are_reported) 
     BOOST_TEST(reported >= rounds); // a second free of each; and resizes that came too late
     BOOST_TEST(resource.stats().live_blocks == 0u);
     BOOST_TEST(resource.check_invariants());
+}
+
+// Threads that take all they can get: what is live never exceeds the budget, and all of it is had.
+BOOST_AUTO_TEST_CASE(a_budget_holds_for_all_threads_together) {
+    constexpr std::size_t budget = 64'000;
+    counting_upstream upstream;
+    strata::synchronized_tracked_block_resource tracked{
+        strata::tracked_block_options{.budget_bytes = budget}, &upstream};
+    std::atomic<std::size_t> live{0};
+    std::atomic<std::size_t> refused{0};
+    on_threads(4, [&](std::size_t thread) {
+        std::size_t const bytes = std::size_t{100} << thread;
+        std::vector<void*> mine;
+        for (int round = 0; round < 50; ++round) {
+            try {
+                for (;;) {
+                    mine.push_back(tracked.allocate(bytes));
+                    if (live.fetch_add(bytes) + bytes > budget)
+                        std::abort();
+                }
+            } catch (std::bad_alloc const&) {
+                ++refused;
+            }
+            for (void* p : mine) {
+                live -= bytes;
+                tracked.deallocate(p, bytes);
+            }
+            mine.clear();
+        }
+    });
+    BOOST_TEST(refused == 200u);
+    auto const s = tracked.stats();
+    BOOST_TEST(s.live_blocks == 0u);
+    BOOST_TEST(s.peak_live_bytes <= budget);
+    BOOST_TEST(s.peak_live_bytes > budget - 100);
+    BOOST_TEST(tracked.check_invariants());
+    tracked.release();
+    BOOST_TEST(upstream.settled());
 }
 
 BOOST_AUTO_TEST_SUITE_END()

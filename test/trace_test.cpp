@@ -17,6 +17,8 @@
 
 #include <sys/mman.h>
 
+#include <strata/tracked_block_tools.hpp>
+
 #include "support/counting_upstream.hpp"
 #include "trace/footprint.hpp"
 #include "trace/trace.hpp"
@@ -270,14 +272,19 @@ BOOST_AUTO_TEST_CASE(a_moved_block_keeps_its_contents) {
 
 BOOST_AUTO_TEST_CASE(what_is_live_at_a_failure_can_be_freed) {
     trace::trace const read = read_text(small);
-    for (std::size_t calls = 0; calls < 4; ++calls) {
-        counting_upstream memory;
-        memory.fail_after(calls);
+    strata::tracked_block_resource memory;
+    std::size_t const failures = strata::for_each_failure(memory, [&] {
         trace::block_table blocks{read};
-        BOOST_CHECK_THROW(trace::replay(read, memory, blocks), std::bad_alloc);
-        trace::free_rest(blocks, memory);
-        BOOST_TEST(memory.settled());
-    }
+        struct free_at_the_end {
+            trace::block_table& blocks;
+            strata::tracked_block_resource& memory;
+            ~free_at_the_end() { trace::free_rest(blocks, memory); }
+        } const free{blocks, memory};
+        trace::replay(read, memory, blocks);
+    });
+    BOOST_TEST(failures == 4u);
+    BOOST_TEST(memory.stats().live_blocks == 0u);
+    BOOST_TEST(memory.totals().all_misuses() == 0u);
 }
 
 BOOST_AUTO_TEST_CASE(the_peak_of_a_replay_is_metered) {

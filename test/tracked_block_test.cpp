@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <list>
@@ -17,8 +18,13 @@
 #include <string>
 #include <vector>
 
-#include <strata/tracked_block_resource.hpp>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
+#include <strata/synchronized.hpp>
+#include <strata/tracked_block_tools.hpp>
+
+#include "support/child.hpp"
 #include "support/counting_upstream.hpp"
 #include "support/misuse_recorder.hpp"
 #include "support/seed.hpp"
@@ -27,6 +33,7 @@ using strata::for_each_failure;
 using strata::label_scope;
 using strata::misuse_kind;
 using strata::tracked_block;
+using strata::tracked_block_monitor;
 using strata::tracked_block_options;
 using strata::tracked_block_resource;
 using strata::test::counting_upstream;
@@ -267,6 +274,8 @@ BOOST_AUTO_TEST_CASE(totals_count_what_was_freed_as_well) {
     BOOST_TEST(totals.allocations == 11u);
     BOOST_TEST(totals.deallocations == 10u);
     BOOST_TEST(totals.bytes == 2145u);
+    BOOST_TEST(totals.peak_live_blocks == 1u);
+    BOOST_TEST(totals.all_misuses() == 0u);
     std::vector<std::uint64_t> const expected{2, 1, 2, 2, 1, 0, 1, 0, 0, 0, 1, 1};
     BOOST_TEST(std::vector<std::uint64_t>(totals.by_size_log2.begin(),
                                           totals.by_size_log2.begin() + 12) == expected,
@@ -326,6 +335,147 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
     tracked.deallocate(aligned, 100, 512);
     sibling.deallocate(theirs, 48);
     BOOST_TEST(recorder.take().empty());
+}
+
+BOOST_AUTO_TEST_CASE(misuses_are_counted_by_kind) {
+    misuse_recorder recorder;
+    tracked_block_resource tracked;
+    void* const p = tracked.allocate(48);
+    for (int i = 0; i < 3; ++i)
+        tracked.deallocate(p, 40);
+    BOOST_TEST((tracked.try_deallocate(p, 48, 8) == misuse_kind::alignment_mismatch));
+    *at(p, 48) = std::byte{0};
+    tracked.deallocate(p, 48);
+    tracked.deallocate(p, 48);
+    *at(tracked.allocate(8), -1) = std::byte{0};
+    BOOST_TEST(tracked.totals().all_misuses() == 6u);
+    BOOST_TEST(tracked.totals().misuses_of(misuse_kind::size_mismatch) == 3u);
+    BOOST_TEST(tracked.totals().misuses_of(misuse_kind::alignment_mismatch) == 1u);
+    BOOST_TEST(tracked.totals().misuses_of(misuse_kind::overrun) == 1u);
+    BOOST_TEST(tracked.totals().misuses_of(misuse_kind::double_free) == 1u);
+    std::ostringstream out;
+    out << tracked;
+    BOOST_TEST(out.str().find("found wrong: size mismatch, 3\n") != std::string::npos, out.str());
+    tracked.release();
+    BOOST_TEST(tracked.totals().all_misuses() == 0u);
+}
+
+// Blocks with a page each, which no program can read once they are freed, nor those that it seals.
+class sealing_upstream final : public std::pmr::memory_resource {
+  public:
+    ~sealing_upstream() override {
+        for (void* p : pages_)
+            ::munmap(p, 2 * page);
+    }
+    static void seal(void* p) {
+        ::mprotect(strata::detail::as_bytes(p) - offset_in_page(p), 2 * page, PROT_NONE);
+    }
+    static void unseal(void* p) {
+        ::mprotect(strata::detail::as_bytes(p) - offset_in_page(p), 2 * page,
+                   PROT_READ | PROT_WRITE);
+    }
+
+  private:
+    static constexpr std::size_t page = 4096;
+    static std::size_t offset_in_page(void* p) { return strata::detail::address_of(p) % page; }
+
+    void* do_allocate(std::size_t bytes, std::size_t) override {
+        BOOST_REQUIRE(bytes <= 2 * page);
+        pages_.push_back(
+            ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        return pages_.back();
+    }
+    void do_deallocate(void* p, std::size_t, std::size_t) override { seal(p); }
+    [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+        return this == &other;
+    }
+    std::vector<void*> pages_;
+};
+
+BOOST_AUTO_TEST_CASE(unknown_pointers_are_told_without_reading_near_them) {
+    misuse_recorder recorder;
+    sealing_upstream pages;
+    tracked_block_resource tracked{&pages};
+    tracked_block_resource sibling{&pages};
+    void* const freed = tracked.allocate(48);
+    void* const theirs = sibling.allocate(48);
+    void* const mine = tracked.allocate(3000);
+    tracked.deallocate(freed, 48); // from here on nobody can read it
+    sealing_upstream::seal(theirs);
+    sealing_upstream::seal(mine);
+    BOOST_TEST((tracked.try_deallocate(freed, 48) == misuse_kind::double_free));
+    BOOST_TEST((tracked.try_deallocate(at(freed, 16), 48) == misuse_kind::foreign_pointer));
+    BOOST_TEST((tracked.try_deallocate(theirs, 48) == misuse_kind::foreign_pointer));
+    for (std::ptrdiff_t offset : {1, 16, 2000}) // into a block
+        BOOST_TEST(
+            (tracked.try_deallocate(at(mine, offset), 48) == misuse_kind::misaligned_pointer));
+    sealing_upstream::unseal(theirs);
+    sealing_upstream::unseal(mine);
+    tracked.deallocate(mine, 3000);
+    sibling.deallocate(theirs, 48);
+    BOOST_TEST(recorder.take().empty());
+}
+
+// What the handler hears in words.
+std::vector<std::string> details;
+void keep_detail(strata::misuse const& what) {
+    details.emplace_back(what.detail != nullptr ? what.detail : "");
+}
+std::string last_detail() {
+    BOOST_REQUIRE(!details.empty());
+    std::string const last = details.back();
+    details.clear();
+    return last;
+}
+
+BOOST_AUTO_TEST_CASE(damage_is_shown_byte_by_byte) {
+    handler_scope const handler{keep_detail};
+    tracked_block_resource tracked;
+    label_scope const label{tracked, "names"};
+    void* const p = tracked.allocate(10);
+    std::memcpy(at(p, 10), "Hi\x01", 3);
+    tracked.deallocate(p, 10);
+    BOOST_TEST(last_detail() ==
+               "up to 3 bytes past its end: 48 69 01 \"Hi.\"; allocation 1, label \"names\"");
+    void* const q = tracked.allocate(10);
+    *at(q, 14) = std::byte{'!'}; // the bytes between are as they were
+    BOOST_TEST((tracked.reallocate(q, 10, 20) == nullptr));
+    BOOST_TEST(last_detail() ==
+               "up to 5 bytes past its end: 21 \"!\"; allocation 2, label \"names\"");
+    tracked.deallocate(q, 10);
+    details.clear();
+    void* const r = tracked.allocate(10);
+    std::memset(at(r, -1), 0, 1);
+    tracked.release();
+    BOOST_TEST(last_detail().find("up to 1 byte before its start: 00 \".\"") == 0u);
+    void* const s = tracked.allocate(10);
+    std::memset(at(s, 10), 'x', 16);
+    tracked.deallocate(s, 10);
+    BOOST_TEST(last_detail().find("up to at least 16 bytes past its end: 78 78") == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(wrong_calls_are_told_what_would_be_right) {
+    handler_scope const handler{keep_detail};
+    tracked_block_resource tracked;
+    void* const p = tracked.allocate(100, 64);
+    tracked.deallocate(p, 99, 64);
+    BOOST_TEST(last_detail() == "it was 100 bytes, alignment 64; allocation 1");
+    tracked.deallocate(at(p, 16), 100, 64);
+    BOOST_TEST(last_detail().find("it is in the block of 100 bytes at 0x") == 0u);
+    tracked.deallocate(at(p, 100), 100, 64);
+    BOOST_TEST(last_detail().find("it is in a guard of the block of 100 bytes at 0x") == 0u);
+    tracked.deallocate(p, 100, 64);
+    tracked.deallocate(p, 100, 64);
+    BOOST_TEST(last_detail().empty());
+}
+
+BOOST_AUTO_TEST_CASE(words_reach_the_report_of_a_lock_around_it) {
+    handler_scope const handler{keep_detail};
+    strata::synchronized_tracked_block_resource tracked;
+    void* const p = tracked.allocate(3);
+    *at(p, 3) = std::byte{'A'};
+    tracked.deallocate(p, 3);
+    BOOST_TEST(last_detail() == "up to 1 byte past its end: 41 \"A\"; allocation 1");
 }
 
 BOOST_AUTO_TEST_CASE(the_last_1024_freed_addresses_are_remembered) {
@@ -567,6 +717,27 @@ BOOST_AUTO_TEST_CASE(many_leaks_end_in_a_sum) {
     BOOST_TEST(heard[1000].bytes == 10045u); // 1000 + … + 1009
 }
 
+BOOST_AUTO_TEST_CASE(leaks_are_reported_in_groups_where_people_read) {
+    int status = -1;
+    std::string const text = strata::test::stderr_of_child(
+        [] {
+            tracked_block_resource tracked;
+            label_scope const label{tracked, "parser"};
+            for (int i = 0; i < 3; ++i)
+                static_cast<void>(tracked.allocate(100));
+            static_cast<void>(tracked.allocate(10));
+        },
+        status);
+    BOOST_TEST(status == 0);
+    BOOST_TEST(text.find("strata: leak: 0x") == 0u, text);
+    auto const large = text.find("\n  300 bytes in 3 x 100, label \"parser\", first: allocation 1");
+    auto const small = text.find("\n  10 bytes in 1 x 10, label \"parser\", first: allocation 4");
+    BOOST_TEST(large != text.npos, text);
+    BOOST_TEST(small != text.npos, text);
+    BOOST_TEST(large < small);
+    BOOST_TEST(text.find("\nhint: ") != text.npos, text);
+}
+
 BOOST_AUTO_TEST_CASE(release_and_a_quiet_destructor_report_no_leaks) {
     misuse_recorder recorder;
     counting_upstream upstream;
@@ -609,7 +780,7 @@ BOOST_AUTO_TEST_CASE(reserve_serves_when_upstream_has_nothing_left) {
         return blocks;
     };
     std::vector<void*> blocks = fill();
-    BOOST_TEST(blocks.size() == 4 * kib / (64 + 96));
+    BOOST_TEST(blocks.size() == 4 * kib / (64 + 80));
     BOOST_TEST(tracked.check_invariants());
     std::shuffle(blocks.begin(), blocks.end(), std::mt19937_64{3});
     for (void* p : blocks) {
@@ -620,7 +791,7 @@ BOOST_AUTO_TEST_CASE(reserve_serves_when_upstream_has_nothing_left) {
     auto const s = tracked.stats(); // one free block again
     BOOST_TEST(s.free_blocks == 1u);
     BOOST_TEST(s.free_bytes == 4 * kib);
-    BOOST_TEST(s.largest_free_bytes == 4 * kib - 96);
+    BOOST_TEST(s.largest_free_bytes == 4 * kib - 80);
     BOOST_TEST(fill().size() == blocks.size());
     tracked.deallocate(before, 10); // came from upstream, goes there
     BOOST_TEST(upstream.mismatches() == 0u);
@@ -671,6 +842,35 @@ BOOST_AUTO_TEST_CASE(the_budget_holds_for_the_reserve) {
     void* const p = tracked.allocate(100);
     BOOST_CHECK_THROW(static_cast<void>(tracked.allocate(1)), std::bad_alloc);
     tracked.deallocate(p, 100);
+}
+
+// Memory that the system itself refuses: a limit on the child's address space.
+BOOST_AUTO_TEST_CASE(reserve_serves_when_the_system_has_no_memory,
+                     *boost::unit_test::precondition(strata::test::system_memory_can_be_limited)) {
+    int status = -1;
+    std::string const text = strata::test::stderr_of_child(
+        [] {
+            tracked_block_options options = with_reserve(64 * kib);
+            options.report_leaks = false;
+            tracked_block_resource tracked{options};
+            ::rlimit const limit{256 * kib * kib, 256 * kib * kib};
+            ::setrlimit(RLIMIT_AS, &limit);
+            try {
+                for (;;)
+                    static_cast<void>(tracked.allocate(16 * kib));
+            } catch (std::bad_alloc const&) {
+                bool const sound = tracked.check_invariants();
+                std::size_t from_reserve = 0;
+                tracked.visit_records(
+                    [&](tracked_block const& b) { from_reserve += b.from_reserve ? 1u : 0u; });
+                tracked.release();
+                std::fprintf(stderr, "sound: %d, from the reserve: %zu, free again: %zu\n",
+                             sound ? 1 : 0, from_reserve, tracked.stats().free_bytes);
+            }
+        },
+        status);
+    BOOST_TEST(status == 0);
+    BOOST_TEST(text == "sound: 1, from the reserve: 3, free again: 65536\n");
 }
 
 // --- failures on demand ---
@@ -749,6 +949,91 @@ BOOST_AUTO_TEST_CASE(for_each_failure_passes_other_exceptions_on) {
     tracked.deallocate(tracked.allocate(1), 1);
 }
 
+// --- what has changed ---
+
+BOOST_AUTO_TEST_CASE(a_monitor_tells_what_has_changed) {
+    misuse_recorder recorder;
+    tracked_block_resource tracked;
+    void* const old = tracked.allocate(100);
+    tracked_block_monitor monitor{tracked};
+    void* const p = tracked.allocate(50);
+    void* const q = tracked.allocate(30);
+    tracked.deallocate(q, 30);
+    tracked.deallocate(q, 30);
+    BOOST_TEST(monitor.live_blocks() == 1);
+    BOOST_TEST(monitor.live_bytes() == 50);
+    BOOST_TEST(monitor.peak_live_blocks() == 2);
+    BOOST_TEST(monitor.peak_live_bytes() == 80);
+    BOOST_TEST(monitor.footprint_bytes() == 50 + 32);
+    BOOST_TEST(monitor.allocations() == 2);
+    BOOST_TEST(monitor.deallocations() == 1);
+    BOOST_TEST(monitor.bytes() == 80);
+    BOOST_TEST(monitor.misuses() == 1);
+    monitor.reset();
+    tracked.deallocate(old, 100);
+    tracked.deallocate(p, 50);
+    BOOST_TEST(monitor.live_blocks() == -2);
+    BOOST_TEST(monitor.live_bytes() == -150);
+    BOOST_TEST(monitor.peak_live_bytes() == 0);
+    BOOST_TEST(monitor.allocations() == 0);
+    BOOST_TEST(monitor.misuses() == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_default_resource_scope_ends) {
+    tracked_block_resource tracked;
+    {
+        strata::default_resource_scope const scope{&tracked};
+        std::pmr::vector<int> const numbers(10);
+        BOOST_TEST(tracked.stats().live_blocks == 1u);
+    }
+    BOOST_TEST((std::pmr::get_default_resource() != &tracked));
+}
+
+BOOST_AUTO_TEST_CASE(scribble_fills_new_and_freed_memory) {
+    std::array<std::byte, 4096> buffer;
+    std::pmr::monotonic_buffer_resource upstream{buffer.data(), buffer.size()};
+    tracked_block_options options = with_reserve(kib);
+    options.scribble = true;
+    tracked_block_resource tracked{options, &upstream};
+    auto* const p = static_cast<unsigned char*>(tracked.allocate(100));
+    BOOST_TEST(std::count(p, p + 100, 0xa5) == 100);
+    tracked.deallocate(p, 100);
+    BOOST_TEST(std::count(p, p + 100, 0xdd) == 100); // the buffer is not reused
+    BOOST_TEST(tracked.options().scribble);
+}
+
+BOOST_AUTO_TEST_CASE(each_call_is_logged) {
+    misuse_recorder recorder;
+    std::FILE* const file = std::tmpfile();
+    BOOST_REQUIRE(file != nullptr);
+    tracked_block_options options = with_budget(100);
+    options.log = file;
+    {
+        tracked_block_resource tracked{options};
+        label_scope const label{tracked, "mine"};
+        void* const p = tracked.allocate(64, 8);
+        BOOST_CHECK_THROW(static_cast<void>(tracked.allocate(65)), std::bad_alloc);
+        tracked.deallocate(p, 60, 8);
+        tracked.deallocate(p, 64, 8);
+        tracked.fail_after(0);
+        BOOST_CHECK_THROW(static_cast<void>(tracked.allocate(1)), std::bad_alloc);
+        char address[32];
+        std::snprintf(address, sizeof address, "%p", p);
+        std::string const at_p{address};
+        std::string const expected =
+            "allocate 64 bytes, alignment 8: " + at_p + ", allocation 1, label mine\n" +
+            "allocate 65 bytes, alignment 16: bad_alloc, over the budget\n" + "deallocate " + at_p +
+            ", 60 bytes, alignment 8: size mismatch\n" + "deallocate " + at_p +
+            ", 64 bytes, alignment 8\n" +
+            "allocate 1 bytes, alignment 16: bad_alloc, by fail_after\n";
+        std::string text(1000, '\0');
+        std::rewind(file);
+        text.resize(std::fread(text.data(), 1, text.size(), file));
+        BOOST_TEST(text == expected);
+    }
+    std::fclose(file);
+}
+
 // --- reports ---
 
 BOOST_AUTO_TEST_CASE(report_groups_by_label_and_size) {
@@ -771,7 +1056,11 @@ BOOST_AUTO_TEST_CASE(report_groups_by_label_and_size) {
     std::ostringstream out;
     out << tracked;
     std::string const text = out.str();
-    BOOST_TEST(text.find("live: 4 blocks, 3100 bytes; peak: 4100 bytes") != std::string::npos,
+    BOOST_TEST(text.find("live: 4 blocks, 3100 bytes; peak: 5 blocks, 4100 bytes") !=
+                   std::string::npos,
+               text);
+    BOOST_TEST(text.find("so far: 5 allocations, 4100 bytes; by size: <=128: 1 <=1024: 4") !=
+                   std::string::npos,
                text);
     auto const large = text.find("3000 bytes in 3 x 1000, label \"parser\", first: allocation 2");
     auto const small = text.find("100 bytes in 1 x 100, first: allocation 1");
@@ -789,6 +1078,33 @@ BOOST_AUTO_TEST_CASE(report_groups_by_label_and_size) {
     out.str("");
     out << tracked;
     BOOST_TEST(out.str().find("hint") == std::string::npos, out.str());
+}
+
+// Two places to allocate from, which the compiler must not make one.
+[[gnu::noinline]] void* from_here(tracked_block_resource& tracked) {
+    void* volatile p = tracked.allocate(64);
+    return p;
+}
+[[gnu::noinline]] void* from_there(tracked_block_resource& tracked) {
+    void* volatile p = tracked.allocate(64);
+    static_cast<void>(p);
+    return p;
+}
+
+BOOST_AUTO_TEST_CASE(report_groups_by_call_stack) {
+    tracked_block_options options;
+    options.call_stacks = 8;
+    tracked_block_resource tracked{options};
+    int const volatile six = 6; // unknown to the compiler, which would unroll the loop
+    for (int i = 0, end = six; i < end; ++i)
+        static_cast<void>(i % 3 == 0 ? from_here(tracked) : from_there(tracked));
+    std::ostringstream out;
+    out << tracked;
+    BOOST_TEST(out.str().find("256 bytes in 4 x 64, first: allocation 2") != std::string::npos,
+               out.str());
+    BOOST_TEST(out.str().find("128 bytes in 2 x 64, first: allocation 1") != std::string::npos,
+               out.str());
+    tracked.release();
 }
 
 BOOST_AUTO_TEST_CASE(call_stacks_are_kept_on_demand) {
@@ -811,6 +1127,7 @@ BOOST_AUTO_TEST_CASE(call_stacks_are_kept_on_demand) {
     out << tracked;
     std::string const text = out.str();
     BOOST_TEST(std::count(text.begin(), text.end(), '\n') >= 4, text);
+    BOOST_TEST(text.find("tracked_block_test (0x") != std::string::npos, text); // for addr2line
     BOOST_TEST(tracked.stats().footprint_bytes == upstream.live_bytes());
     for (void* p : blocks)
         tracked.deallocate(p, 8);

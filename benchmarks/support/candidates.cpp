@@ -2,7 +2,9 @@
 #include "candidates.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
+#include <map>
 #include <stdexcept>
 
 #include <strata/best_fit_resource.hpp>
@@ -63,6 +65,49 @@ class standard_pool final : public Pool {
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
         Pool::do_deallocate(p, whole(bytes, alignment), alignment);
     }
+};
+
+// What tells live blocks from others where no better is at hand: a map from addresses to what was
+// asked for, checked at each free. No guards, no order of allocation.
+class map_tracker final : public std::pmr::memory_resource {
+  public:
+    explicit map_tracker(std::pmr::memory_resource* upstream) : upstream_{upstream} {}
+    map_tracker(map_tracker const&) = delete;
+    map_tracker& operator=(map_tracker const&) = delete;
+    ~map_tracker() override {
+        for (auto const& [p, of] : live_)
+            upstream_->deallocate(p, of.bytes, of.alignment);
+    }
+
+  private:
+    struct record {
+        std::size_t bytes;
+        std::size_t alignment;
+        std::uint64_t sequence;
+    };
+
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        void* const p = upstream_->allocate(bytes, alignment);
+        live_.emplace(p, record{bytes, alignment, ++sequence_});
+        return p;
+    }
+    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+        auto const found = live_.find(p);
+        if (found == live_.end() || found->second.bytes != bytes ||
+            found->second.alignment != alignment) {
+            std::fprintf(stderr, "map tracker: a wrong free of %p\n", p);
+            return;
+        }
+        live_.erase(found);
+        upstream_->deallocate(p, bytes, alignment);
+    }
+    bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+        return this == &other;
+    }
+
+    std::pmr::memory_resource* upstream_; // held, not owned
+    std::map<void*, record> live_;
+    std::uint64_t sequence_ = 0;
 };
 
 // A pool for small blocks that takes its chunks, and what is too large for it, from one region.
@@ -127,6 +172,12 @@ void add_standard(candidates& list) {
                     .make = [](needs const&, upstream_ptr upstream) {
                         return make_resource<standard_pool<std::pmr::synchronized_pool_resource>>(
                             upstream);
+                    }});
+    list.push_back({.name = "map tracker",
+                    .about = "new_delete, and a std::map from addresses to sizes, checked at frees",
+                    .upstream_tells = false, // of the map's nodes
+                    .make = [](needs const&, upstream_ptr upstream) {
+                        return make_resource<map_tracker>(upstream);
                     }});
 }
 
@@ -216,7 +267,22 @@ void add_strata(candidates& list) {
                     }});
 }
 
-candidates select(std::string const& name_part) {
+namespace {
+
+// Whether the name holds one of the texts between commas.
+bool is_named(candidate const& one, std::string const& texts) {
+    std::size_t begin = 0;
+    for (std::size_t end = 0; end != texts.npos; begin = end + 1) {
+        end = texts.find(',', begin);
+        if (one.name.find(texts.substr(begin, end - begin)) != one.name.npos)
+            return true;
+    }
+    return false;
+}
+
+} // namespace
+
+candidates select(std::string const& name_parts) {
     candidates all;
     std::vector<std::string> missing;
     add_standard(all);
@@ -226,10 +292,9 @@ candidates select(std::string const& name_part) {
     add_mallocs(all, missing);
     for (std::string const& reason : missing)
         std::fprintf(stderr, "without %s\n", reason.c_str());
-    std::erase_if(
-        all, [&](candidate const& one) { return one.name.find(name_part) == std::string::npos; });
+    std::erase_if(all, [&](candidate const& one) { return !is_named(one, name_parts); });
     if (all.empty())
-        throw std::runtime_error{"no candidate's name holds \"" + name_part + "\""};
+        throw std::runtime_error{"no candidate's name holds \"" + name_parts + "\""};
     std::ranges::stable_sort(all, {}, [](candidate const& one) { return one.side; });
     return all;
 }

@@ -93,9 +93,9 @@ void add_boost(candidates& list, std::vector<std::string>& missing);
 void add_foonathan(candidates& list, std::vector<std::string>& missing);
 void add_mallocs(candidates& list, std::vector<std::string>& missing);
 
-/// Returns: those whose name holds `name_part`, references first, strata's next. Says on stderr
-/// which peers are not there. Throws: runtime_error when no name does.
-[[nodiscard]] candidates select(std::string const& name_part);
+/// Returns: those whose name holds one of the `name_parts`, which commas part; references first,
+/// strata's next. Says on stderr which peers are not there. Throws: runtime_error when no name does.
+[[nodiscard]] candidates select(std::string const& name_parts);
 
 /// Puts fixed_block with its pages touched in the constructor behind fixed_block, where that is one
 /// of them: for those who time the first use of memory.

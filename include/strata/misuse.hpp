@@ -34,6 +34,9 @@ struct misuse {
     void const* address;   ///< as the caller passed it, never dereferenced
     std::size_t bytes;     ///< as the caller passed it
     std::size_t alignment; ///< as the caller passed it
+    /// What more is known, in words: the bytes of an overrun, the label of a leak. Null: nothing.
+    /// Valid until the handler returns.
+    char const* detail = nullptr;
 };
 
 /// A handler may return (the bad call is then ignored), end the program, or throw: the exception

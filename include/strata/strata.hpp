@@ -14,3 +14,4 @@
 #include <strata/synchronized_fixed_block_resource.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 #include <strata/tracked_block_resource.hpp>
+#include <strata/tracked_block_tools.hpp>

@@ -23,7 +23,7 @@ std::pmr::vector<std::pmr::string> untouched_code() {
 int main() {
     // [default]
     strata::synchronized_segregated_pool_resource pool; // for any thread of the program
-    std::pmr::memory_resource* const before = std::pmr::set_default_resource(&pool);
+    strata::default_resource_scope const scope{&pool};
     // [default]
     bool served = false;
     {
@@ -31,6 +31,5 @@ int main() {
         served = pool.stats().live_blocks == 101; // 100 strings and the vector's array
         std::cout << pool.stats().live_blocks << " blocks live in the pool\n";
     }
-    std::pmr::set_default_resource(before);
     return served && pool.stats().live_blocks == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include <strata/tracked_block_resource.hpp>
+#include <strata/tracked_block_tools.hpp>
 
 namespace {
 

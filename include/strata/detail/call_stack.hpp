@@ -14,8 +14,9 @@ namespace strata::detail {
 /// Complexity: microseconds; no memory but on the stack.
 void capture_call_stack(std::span<void const*> frames) noexcept;
 
-/// Returns: the function that an address lies in, demangled, with the file it comes from where the
-/// program's symbols do not name it (a program exports its own when linked with -rdynamic).
+/// Returns: the function that an address lies in, demangled, where the program's symbols name it (a
+/// program exports its own when linked with -rdynamic); the file it comes from; and in brackets the
+/// place there, for addr2line.
 std::string describe_frame(void const* address);
 
 } // namespace strata::detail

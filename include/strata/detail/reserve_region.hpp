@@ -18,6 +18,7 @@
 
 #include <cstddef>
 #include <memory_resource>
+#include <span>
 
 #include <strata/detail/bits.hpp>
 #include <strata/detail/free_bits.hpp>
@@ -73,6 +74,7 @@ class reserve_region {
     }
 
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+    [[nodiscard]] std::span<std::byte> memory() const noexcept { return {memory_, bytes_}; }
     [[nodiscard]] std::size_t held_bytes() const noexcept;
 
     /// Walks every bit. Returns: whether they agree; if not, stderr has a line that says why.
