@@ -138,7 +138,8 @@ void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
 // Two blocks at least, where a slab can be that large.
 std::size_t slab_source::slab_bytes_for(std::size_t block_bytes,
                                         std::size_t last_bytes) const noexcept {
-    return std::clamp(std::bit_ceil(std::max(2 * block_bytes, 16 * std::bit_floor(last_bytes))),
+    std::size_t const grown = (users_ == users::one ? 16 : 8) * std::bit_floor(last_bytes);
+    return std::clamp(std::bit_ceil(std::max(2 * block_bytes, grown)),
                       smallest_slab_bytes_, geometry_.slab_bytes);
 }
 

@@ -181,7 +181,7 @@ class slab_source {
           upstream_{upstream},
           smallest_slab_bytes_{of == users::many ? std::size_t{2048} : std::size_t{1024}},
           table_{log2(smallest_slab_bytes_),
-                 log2(of == users::many ? std::max(smallest_slab_bytes_, g.slab_bytes / 2)
+                 log2(of == users::many ? std::max(smallest_slab_bytes_, g.slab_bytes / 4)
                                         : g.slab_bytes),
                  of == users::many},
           users_{of} {}
