@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <strata/detail/pool_shard.hpp>
 
+#include <bit>
 #include <cstdio>
 #include <utility>
 
@@ -26,14 +27,38 @@ void pool_shard::set_serving(std::size_t size_class, bool value) noexcept {
     serves.store(value ? others | bit : others, std::memory_order_relaxed);
 }
 
+void pool_shard::pool::claim() noexcept {
+    slab& s = *current;
+    std::uint64_t const free = *s.word;
+    store_relaxed(*s.word, std::uint64_t{0});
+    s.count += static_cast<std::uint32_t>(std::popcount(free));
+    store_relaxed(word_, static_cast<std::uint64_t const*>(s.word));
+    word_begin_ = s.word_begin;
+    block_bytes_ = s.block_bytes;
+    last_ = as_bytes(this);
+    store_relaxed(claimed_, free);
+}
+
+void pool_shard::pool::unclaim() noexcept {
+    std::uint64_t const free = claimed_;
+    last_ = as_bytes(this);
+    if (free == 0)
+        return;
+    store_relaxed(claimed_, std::uint64_t{0});
+    store_relaxed(*current->word, *current->word | free);
+    current->count -= static_cast<std::uint32_t>(std::popcount(free));
+}
+
 bool pool_shard::serve(std::size_t size_class, findings& found) noexcept {
-    while (!pools[size_class].advance()) {
-        slab* const s = next_pending();
-        if (s == nullptr)
+    pool& its = pools[size_class];
+    while (!its.has_claimed()) {
+        if (its.advance())
+            its.claim();
+        else if (slab* const s = next_pending(); s != nullptr)
+            collect(s, found);
+        else
             return false;
-        collect(s, found);
     }
-    pools[size_class].forget_last();
     return true;
 }
 
@@ -55,6 +80,8 @@ void pool_shard::collect(slab* s, findings& found) noexcept {
         return;
     }
     set_serving(s->size_class, true);
+    if (s == its->current)
+        its->unclaim(); // then the slab's bits tell which blocks were freed twice
     if (its->collect(s, found.freed_twice)) {
         its->serving.remove(s);
         its->serving.push(s);
@@ -70,15 +97,13 @@ void pool_shard::adopt(slab* s, std::size_t size_class) noexcept {
     pool& its = pools[size_class];
     s->owner.store(&its);
     its.serving.push(s);
-    its.advance(); // perhaps to its current one: others have collected meanwhile
-    its.forget_last();
     set_serving(size_class, true);
     ++slabs;
 }
 
 slab* pool_shard::surrender(std::size_t size_class) noexcept {
+    pools[size_class].unclaim();
     slab* const s = pools[size_class].surrender();
-    pools[size_class].forget_last();
     if (s != nullptr)
         --slabs;
     else
@@ -95,8 +120,8 @@ slab* pool_shard::surrender_empty(std::size_t size_class) noexcept {
 }
 
 slab* pool_shard::surrender_empty_current(std::size_t size_class) noexcept {
+    pools[size_class].unclaim();
     slab* const s = pools[size_class].surrender_empty_current();
-    pools[size_class].forget_last();
     if (s != nullptr)
         --slabs;
     return s;
@@ -137,7 +162,10 @@ bool pool_shard::check_invariants(std::size_t& pending_found) const {
             if (s->is_pending == 0)
                 return violated("a slab is listed as pending, and is not", s->begin);
         }
-    for (class_pool const& one : pools) {
+    for (pool const& one : pools) {
+        std::uint64_t const* const word = one.current->word;
+        if (one.has_claimed() && (one.claimed_of(word) == 0 || (one.claimed_of(word) & *word) != 0))
+            return violated("what is claimed is not of the current word, or is free there", &one);
         bool has_free = false;
         for (slab const* s = one.serving.front(); s != nullptr; s = s->next) {
             if (s->count == 0 && has_free)

@@ -330,6 +330,22 @@ void synchronized_segregated_pool_resource::deallocate_slow(void* p, std::size_t
         report(*wrong, p, bytes, alignment);
 }
 
+// Inside the shard, which it leaves.
+void synchronized_segregated_pool_resource::deallocate_any(shard& mine, void* p, std::size_t bytes,
+                                                           std::size_t alignment,
+                                                           shard::pool& pool) {
+    slab* const s = mine.table.guess_of_many(p);
+    auto& self = static_cast<synchronized_segregated_pool_resource&>(*mine.instance);
+    if (s->owner.load(std::memory_order_relaxed) != &pool ||
+        s->is_pending.load(std::memory_order_relaxed) != 0 || !pool.push(s, p)) [[unlikely]] {
+        mine.mutex.leave();
+        return self.deallocate_next(mine, p, bytes, alignment);
+    }
+    if (s->count == 0) [[unlikely]]
+        return self.returned_last(mine, s, bytes);
+    mine.mutex.leave(0 - bytes);
+}
+
 // The first guess at the slab was wrong, or the block is another thread's.
 void synchronized_segregated_pool_resource::deallocate_next(shard& mine, void* p, std::size_t bytes,
                                                             std::size_t alignment) {
@@ -351,11 +367,11 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
         if (!is_mine)
             rare_path("segregated pool: a slab was taken while a block of it came back");
         bool const may_be_remote = s->is_pending.load(std::memory_order_relaxed) != 0;
-        bool const is_done = is_mine && (!may_be_remote || s->is_live(p)) && s->push(p);
+        bool const is_done = is_mine && (!may_be_remote || s->is_live(p)) && its->push(s, p);
         if (is_done && s->count == 0)
             returned_last(*mine, s, 0);
         else
-            mine->mutex.leave(mine->mutex.outside());
+            mine->mutex.leave();
         if (is_mine)
             return is_done;
     }
@@ -373,7 +389,7 @@ void synchronized_segregated_pool_resource::returned_last(shard& mine, slab* s,
                                                           std::size_t bytes) noexcept {
     std::size_t const c = s->size_class;
     bool const has_too_many = mine.returned(s);
-    mine.mutex.leave(mine.mutex.outside(), 0 - bytes);
+    mine.mutex.leave(0 - bytes);
     if (!has_too_many)
         return;
     std::lock_guard const lock{source_mutex_};
@@ -490,14 +506,26 @@ std::size_t synchronized_segregated_pool_resource::held_bytes() const noexcept {
     return bytes;
 }
 
+namespace {
+
+// Returns: the bits of 64 blocks, where a bit says that the block is free, whoever freed it.
+std::uint64_t free_bits(slab const& s, std::size_t word) noexcept {
+    auto const* const its = static_cast<detail::pool_shard::pool*>(s.owner.load());
+    return s.free_bits(word) | its->claimed_of(s.bits() + word);
+}
+
+} // namespace
+
+// Requires: a block begins at p.
 bool synchronized_segregated_pool_resource::is_live(slab const& s, void const* p) const noexcept {
-    return s.is_live(p);
+    std::size_t const i = s.index_of(p);
+    return (free_bits(s, i / 64) >> i % 64 & 1) == 0;
 }
 
 std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const noexcept {
     std::size_t live = s.blocks;
     for (std::size_t i = 0; i < s.words(); ++i)
-        live -= static_cast<std::size_t>(std::popcount(s.free_bits(i)));
+        live -= static_cast<std::size_t>(std::popcount(free_bits(s, i)));
     return live;
 }
 

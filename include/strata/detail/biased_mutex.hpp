@@ -33,9 +33,9 @@ class biased_mutex {
 
     // Of the owner.
 
-    /// Returns: the word as it is while the owner is outside.
+    /// Requires: it is outside. Returns: the word, for the next two.
     [[nodiscard]] std::uint64_t outside() const noexcept {
-        return word_.load(std::memory_order_relaxed) & ~inside;
+        return word_.load(std::memory_order_relaxed);
     }
     /// Requires: before == outside(). Returns: whether it is inside; if not, it may enter().
     [[nodiscard]] bool try_enter(std::uint64_t before) noexcept {
@@ -43,15 +43,16 @@ class biased_mutex {
         std::atomic_signal_fence(std::memory_order_seq_cst); // the compiler's order, at least
         if (!is_revoked_.load(std::memory_order_acquire)) [[likely]]
             return true;
-        leave(before);
+        leave(before, 0);
         return false;
     }
     void enter() noexcept;
-    /// Adds to the sum, which may wrap. Requires: before == outside().
-    void leave(std::uint64_t before, std::size_t added = 0) noexcept {
+    /// Adds to the sum, which may wrap. Requires: before == outside() when it entered.
+    void leave(std::uint64_t before, std::size_t added) noexcept {
         word_.store(before + 2 * std::uint64_t{added}, std::memory_order_release);
     }
-    /// The same of an owner who is outside.
+    void leave(std::size_t added = 0) noexcept { leave(outside() - inside, added); }
+    /// Requires: it is outside.
     void add(std::size_t n) noexcept { leave(outside(), n); }
 
     class owner_lock {
@@ -59,7 +60,7 @@ class biased_mutex {
         explicit owner_lock(biased_mutex& of) noexcept : of_{of} { of.enter(); }
         owner_lock(owner_lock const&) = delete;
         owner_lock& operator=(owner_lock const&) = delete;
-        ~owner_lock() { of_.leave(of_.outside()); }
+        ~owner_lock() { of_.leave(); }
 
       private:
         biased_mutex& of_;

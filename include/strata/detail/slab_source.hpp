@@ -87,7 +87,9 @@ class slab_table {
         [[nodiscard]] slab* guess_of_many(void const* p) const noexcept {
             std::uintptr_t const unit = address_of(p) & unit_mask;
             std::uintptr_t const& e = entries[2 * (unit * golden >> home_shift)];
-            return load_acquire(e) == unit ? slab_at((&e)[1]) : slab::none();
+            if (load_acquire(e) != unit) [[unlikely]]
+                return slab::none();
+            return slab_at((&e)[1]);
         }
         /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
         [[nodiscard]] slab* find(void const* p) const noexcept;
