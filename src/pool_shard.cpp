@@ -27,16 +27,17 @@ void pool_shard::set_serving(std::size_t size_class, bool value) noexcept {
     serves.store(value ? others | bit : others, std::memory_order_relaxed);
 }
 
+// Others who find a block's bit in neither place take it for live: it is in both for a moment.
 void pool_shard::pool::claim() noexcept {
     slab& s = *current;
     std::uint64_t const free = *s.word;
-    store_relaxed(*s.word, std::uint64_t{0});
     s.count += static_cast<std::uint32_t>(std::popcount(free));
-    store_relaxed(word_, static_cast<std::uint64_t const*>(s.word));
     word_begin_ = s.word_begin;
     block_bytes_ = s.block_bytes;
     last_ = as_bytes(this);
-    store_relaxed(claimed_, free);
+    store_relaxed(word_, static_cast<std::uint64_t const*>(s.word));
+    store_release(claimed_, free);
+    store_release(*s.word, std::uint64_t{0});
 }
 
 void pool_shard::pool::unclaim() noexcept {
@@ -44,8 +45,8 @@ void pool_shard::pool::unclaim() noexcept {
     last_ = as_bytes(this);
     if (free == 0)
         return;
-    store_relaxed(claimed_, std::uint64_t{0});
-    store_relaxed(*current->word, *current->word | free);
+    store_release(*current->word, *current->word | free);
+    store_release(claimed_, std::uint64_t{0});
     current->count -= static_cast<std::uint32_t>(std::popcount(free));
 }
 
@@ -75,7 +76,7 @@ bool pool_shard::returned(slab* s) noexcept {
 
 void pool_shard::collect(slab* s, findings& found) noexcept {
     auto* const its = static_cast<pool*>(s->owner.load());
-    if (its == nullptr || its->of != this) {
+    if (!has(its)) {
         s->next_pending = std::exchange(found.strays, s);
         return;
     }

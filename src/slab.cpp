@@ -153,7 +153,7 @@ bool slab::turn() noexcept {
     std::uint64_t* at = word;
     for (std::size_t left = words(); left != 0; --left) {
         if (*at != 0) {
-            word = at;
+            store_relaxed(word, at);
             word_begin = begin + static_cast<std::size_t>(at - bits()) * 64 * block_bytes;
             return true;
         }

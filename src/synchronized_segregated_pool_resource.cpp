@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstdio>
 #include <new>
 #include <utility>
@@ -361,7 +362,7 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
     auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_acquire));
     if (its == nullptr)
         return false;
-    if (its->of == mine) {
+    if (mine != nullptr && mine->has(its)) {
         mine->mutex.enter();
         bool const is_mine = s->owner.load(std::memory_order_relaxed) == its; // perhaps no longer
         if (!is_mine)
@@ -375,7 +376,8 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
         if (is_mine)
             return is_done;
     }
-    if (!s->push_remote(p))
+    std::uint64_t const i = s->block_of(detail::offset_between(s->begin, p));
+    if (i >= s->blocks || (its->free_bits(*s, i / 64) >> i % 64 & 1) != 0 || !s->push_remote(i))
         return false;
     if (s->is_pending.load() == 0 && s->is_pending.exchange(1) == 0) {
         s->next_pending = nullptr;
@@ -506,26 +508,18 @@ std::size_t synchronized_segregated_pool_resource::held_bytes() const noexcept {
     return bytes;
 }
 
-namespace {
-
-// Returns: the bits of 64 blocks, where a bit says that the block is free, whoever freed it.
-std::uint64_t free_bits(slab const& s, std::size_t word) noexcept {
-    auto const* const its = static_cast<detail::pool_shard::pool*>(s.owner.load());
-    return s.free_bits(word) | its->claimed_of(s.bits() + word);
-}
-
-} // namespace
-
 // Requires: a block begins at p.
 bool synchronized_segregated_pool_resource::is_live(slab const& s, void const* p) const noexcept {
+    auto const* const its = static_cast<shard::pool*>(s.owner.load());
     std::size_t const i = s.index_of(p);
-    return (free_bits(s, i / 64) >> i % 64 & 1) == 0;
+    return (its->free_bits(s, i / 64) >> i % 64 & 1) == 0;
 }
 
 std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const noexcept {
+    auto const* const its = static_cast<shard::pool*>(s.owner.load());
     std::size_t live = s.blocks;
     for (std::size_t i = 0; i < s.words(); ++i)
-        live -= static_cast<std::size_t>(std::popcount(free_bits(s, i)));
+        live -= static_cast<std::size_t>(std::popcount(its->free_bits(s, i)));
     return live;
 }
 

@@ -292,6 +292,32 @@ BOOST_AUTO_TEST_CASE(a_block_freed_long_ago_is_found_wherever_it_is_now) {
     BOOST_TEST(pool.check_invariants());
 }
 
+// A block that its thread freed waits in its slab, or in the word that the thread takes from next.
+BOOST_AUTO_TEST_CASE(what_its_owner_freed_nobody_else_may_free_again) {
+    pool_type pool;
+    misuse_recorder recorder;
+    for (std::size_t const bytes : {8u, 64u, 500u}) {
+        std::vector<void*> blocks(300);
+        for (void*& p : blocks)
+            p = pool.allocate(bytes);
+        for (void* const p : blocks)
+            pool.deallocate(p, bytes);
+        for (int taken = 0; taken < 1000; ++taken) {
+            if (taken % 10 == 0) {
+                std::thread{[&] {
+                    for (void* const p : blocks)
+                        pool.deallocate(p, bytes);
+                }}.join();
+                BOOST_TEST(recorder.take().size() == blocks.size());
+            }
+            std::erase(blocks, pool.allocate(bytes));
+        }
+        BOOST_TEST(blocks.size() < 300u); // some were served again
+        BOOST_TEST(pool.check_invariants());
+        pool.release();
+    }
+}
+
 BOOST_AUTO_TEST_CASE(resources_come_and_go_while_threads_live) {
     auto const seed = strata::test::seed("resources");
     pool_type shared{tiny};

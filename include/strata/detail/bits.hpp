@@ -81,6 +81,10 @@ void store_relaxed(Integer& to, Integer value) noexcept {
     std::atomic_ref{to}.store(value, std::memory_order_relaxed);
 }
 template <class Integer>
+void store_release(Integer& to, Integer value) noexcept {
+    std::atomic_ref{to}.store(value, std::memory_order_release);
+}
+template <class Integer>
 void add_relaxed(Integer& sum, Integer n) noexcept {
     store_relaxed(sum, load_relaxed(sum) + n);
 }

@@ -80,11 +80,19 @@ struct alignas(64) pool_shard : thread_cache {
         void claim() noexcept;
         /// Gives the bits back to the slab.
         void unclaim() noexcept;
-        /// Returns: the claimed bits of that word. May be asked beside its thread's work. Without a
-        /// branch: nobody could foretell it.
         [[nodiscard]] std::uint64_t claimed_of(std::uint64_t const* word) const noexcept {
-            std::uint64_t const is_word = load_relaxed(word_) == word ? 1 : 0;
-            return load_relaxed(claimed_) & (0 - is_word);
+            std::uint64_t const is_word = load_acquire(word_) == word ? 1 : 0; // no branch: it would
+            return load_acquire(claimed_) & (0 - is_word); // be foretold by nobody
+        }
+        /// Returns: the bits of 64 blocks of a slab of this class, where a bit says that the block is
+        /// free, whoever freed it. May be asked beside its thread's work, which it does not disturb
+        /// unless that takes blocks from that word.
+        [[nodiscard]] std::uint64_t free_bits(slab const& s, std::size_t i) const noexcept {
+            std::uint64_t const* const word = s.bits() + i;
+            std::uint64_t free = s.free_bits(i);
+            if (load_relaxed(s.word) == word) // claim() and unclaim() may be under way
+                free |= claimed_of(word) | load_acquire(*word);
+            return free;
         }
 
       private:
@@ -127,6 +135,11 @@ struct alignas(64) pool_shard : thread_cache {
     void hand_in(slab* s) noexcept;
     [[nodiscard]] bool may_serve(std::size_t size_class) const noexcept {
         return (serves.load(std::memory_order_relaxed) >> size_class & 1) != 0;
+    }
+
+    /// Whether the pool is one of its own. That is not read: its thread writes it all the time.
+    [[nodiscard]] bool has(pool const* its) const noexcept {
+        return offset_between(pools.data(), its) < sizeof pools;
     }
 
     // Nobody else.

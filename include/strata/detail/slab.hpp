@@ -89,13 +89,11 @@ struct slab {
         return true;
     }
 
-    /// As push(), by a thread that is not the owner's: the owner has yet to collect it.
-    /// Requires: the slab is one of many users, and not empty.
-    bool push_remote(void const* p) noexcept {
-        std::uint64_t const i = block_of(offset_between(begin, p));
+    /// Sets the remote bit of a block. Requires: the slab is one of many users, and not empty.
+    /// Returns: whether it was not set.
+    bool push_remote(std::size_t i) noexcept {
         std::uint64_t const mark = std::uint64_t{1} << i % 64;
-        return i < blocks && (load_relaxed(bits()[i / 64]) & mark) == 0 &&
-               (std::atomic_ref{remote[i / 64]}.fetch_or(mark) & mark) == 0;
+        return (std::atomic_ref{remote[i / 64]}.fetch_or(mark) & mark) == 0;
     }
     /// Moves remote bits to the owner's; count stays. Of a block that was freed twice, by its owner
     /// and another at the same instant, the address is put in `twice`.
@@ -126,7 +124,7 @@ struct slab {
     }
     /// Returns: the bits of 64 blocks, whoever freed them. May be asked beside other threads' frees.
     [[nodiscard]] std::uint64_t free_bits(std::size_t i) const noexcept {
-        return load_relaxed(bits()[i]) | (remote != nullptr ? load_relaxed(remote[i]) : 0);
+        return load_acquire(bits()[i]) | (remote != nullptr ? load_relaxed(remote[i]) : 0);
     }
     [[nodiscard]] bool contains(void const* p) const noexcept {
         return offset_between(begin, p) < bytes;
