@@ -40,7 +40,7 @@ slab* slab_table::view::find(void const* p) const noexcept {
             std::uintptr_t const found = load_acquire(e[words - 1]);
             if (found == vacant())
                 break;
-            if ((words == 1 || e[0] == unit) && slab_at(found)->contains(p))
+            if ((words == 1 || load_acquire(e[0]) == unit) && slab_at(found)->contains(p))
                 return slab_at(found);
         }
         if (masked == small_unit_mask)
