@@ -353,13 +353,14 @@ double timed_threads(std::size_t count, Body body) {
     return clock.ns() * static_cast<double>(std::min(count, processors));
 }
 
-workload shared_churn(std::size_t n, std::size_t ops) {
+workload shared_churn(char const* name, char const* about, std::size_t n, std::size_t ops,
+                      log_uniform sizes) {
     constexpr std::size_t threads = 2;
     std::array<std::vector<step>, threads> steps;
     for (std::size_t i = 0; i < threads; ++i)
-        steps[i] = churn_steps(n, ops, log_uniform{8, 512}, random{seed + i});
-    return {.name = "churn 2 threads",
-            .about = "churn 1k on each of 2 threads, one resource",
+        steps[i] = churn_steps(n, ops, sizes, random{seed + i});
+    return {.name = name,
+            .about = about,
             .group = "threads",
             .threads = true,
             .run = [steps = std::move(steps), n, ops](stage& on) -> sample {
@@ -407,14 +408,14 @@ class ring {
     alignas(64) std::atomic<std::size_t> taken_{0};
 };
 
-workload producer_consumer(std::size_t rounds_of_32) {
+workload producer_consumer(char const* name, char const* about, std::size_t rounds_of_32,
+                           log_uniform sizes) {
     random source{seed};
-    log_uniform sizes{16, 256};
     std::vector<std::size_t> drawn(4096);
     for (std::size_t& bytes : drawn)
         bytes = sizes(source);
-    return {.name = "producer-consumer",
-            .about = "one thread allocates 16 to 256 bytes, another frees, at most 1024 between",
+    return {.name = name,
+            .about = about,
             .group = "threads",
             .threads = true,
             .run = [=](stage& on) -> sample {
@@ -607,8 +608,15 @@ std::vector<workload> all_workloads(bool smoke) {
         all.push_back(search({1, 2, 3, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14, 0}));
     else
         all.push_back(search({0, 1, 9, 7, 11, 13, 5, 3, 14, 12, 4, 2, 8, 6, 10, 15}));
-    all.push_back(shared_churn(1000, scaled(400'000)));
-    all.push_back(producer_consumer(scaled(16'000)));
+    all.push_back(shared_churn("churn 2 threads", "churn 1k on each of 2 threads, one resource",
+                               1000, scaled(400'000), {8, 512}));
+    all.push_back(shared_churn("churn 64 2 threads", "the same of blocks of 64 bytes", 1000,
+                               scaled(400'000), {64, 64}));
+    all.push_back(producer_consumer(
+        "producer-consumer", "one thread allocates 16 to 256 bytes, another frees, at most 1024 between",
+        scaled(16'000), {16, 256}));
+    all.push_back(producer_consumer("producer-consumer 64", "the same of blocks of 64 bytes",
+                                    scaled(16'000), {64, 64}));
     all.push_back(larson(scaled(20'000)));
     return all;
 }
