@@ -8,9 +8,9 @@
 #include <strata/detail/rare_path.hpp>
 
 #if defined(__linux__)
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#    include <linux/membarrier.h>
+#    include <sys/syscall.h>
+#    include <unistd.h>
 #endif
 
 namespace strata::detail {

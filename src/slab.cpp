@@ -118,7 +118,8 @@ bool class_pool::check_invariants() const {
     for (slab const* s = serving.front(); s != nullptr; s = s->next)
         if (s->state != slab_state::serving || s->owner != this || s == current)
             return violated("a slab should not be in its class's serving list", s->begin);
-    if (current != slab::none() && (current->state != slab_state::serving || current->owner != this))
+    if (current != slab::none() &&
+        (current->state != slab_state::serving || current->owner != this))
         return violated("a slab should not be current", current->begin);
     return true;
 }

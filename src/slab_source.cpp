@@ -139,8 +139,8 @@ void slab_table::release(std::pmr::memory_resource* upstream) noexcept {
 std::size_t slab_source::slab_bytes_for(std::size_t block_bytes,
                                         std::size_t last_bytes) const noexcept {
     std::size_t const grown = (users_ == users::one ? 16 : 8) * std::bit_floor(last_bytes);
-    return std::clamp(std::bit_ceil(std::max(2 * block_bytes, grown)),
-                      smallest_slab_bytes_, geometry_.slab_bytes);
+    return std::clamp(std::bit_ceil(std::max(2 * block_bytes, grown)), smallest_slab_bytes_,
+                      geometry_.slab_bytes);
 }
 
 // Returns: the largest empty slab that holds a block of these bytes, or null. In large slabs blocks

@@ -613,8 +613,9 @@ std::vector<workload> all_workloads(bool smoke) {
     all.push_back(shared_churn("churn 64 2 threads", "the same of blocks of 64 bytes", 1000,
                                scaled(400'000), {64, 64}));
     all.push_back(producer_consumer(
-        "producer-consumer", "one thread allocates 16 to 256 bytes, another frees, at most 1024 between",
-        scaled(16'000), {16, 256}));
+        "producer-consumer",
+        "one thread allocates 16 to 256 bytes, another frees, at most 1024 between", scaled(16'000),
+        {16, 256}));
     all.push_back(producer_consumer("producer-consumer 64", "the same of blocks of 64 bytes",
                                     scaled(16'000), {64, 64}));
     all.push_back(larson(scaled(20'000)));

@@ -82,7 +82,8 @@ class segregated_pool_resource final : public detail::segregated_base {
         if (pool.is_last(p)) {
             if (!pool.push_last(p)) [[unlikely]]
                 return deallocate_slow(p, bytes, alignment);
-        } else if (from = source_.table().guess(p); from->owner.load(std::memory_order_relaxed) != &pool || !from->push(p))
+        } else if (from = source_.table().guess(p);
+                   from->owner.load(std::memory_order_relaxed) != &pool || !from->push(p))
             [[unlikely]] {
             return deallocate_slow(p, bytes, alignment);
         }

@@ -55,8 +55,7 @@ struct alignas(64) pool_shard : thread_cache {
         /// Requires: is_last(p). Returns: whether p was live, and others have freed nothing beside it.
         bool push_last() noexcept {
             std::uint64_t const free = claimed_;
-            if ((free & last_bit_) != 0 ||
-                current->is_pending.load(std::memory_order_relaxed) != 0)
+            if ((free & last_bit_) != 0 || current->is_pending.load(std::memory_order_relaxed) != 0)
                 return false;
             store_relaxed(claimed_, free | last_bit_);
             return true;
@@ -81,7 +80,8 @@ struct alignas(64) pool_shard : thread_cache {
         /// Gives the bits back to the slab.
         void unclaim() noexcept;
         [[nodiscard]] std::uint64_t claimed_of(std::uint64_t const* word) const noexcept {
-            std::uint64_t const is_word = load_acquire(word_) == word ? 1 : 0; // no branch: it would
+            std::uint64_t const is_word =
+                load_acquire(word_) == word ? 1 : 0;       // no branch: it would
             return load_acquire(claimed_) & (0 - is_word); // be foretold by nobody
         }
         /// Returns: the bits of 64 blocks of a slab of this class, where a bit says that the block is
@@ -98,7 +98,8 @@ struct alignas(64) pool_shard : thread_cache {
       private:
         std::uint64_t claimed_ = 0;
         std::byte* word_begin_ = nullptr; // the block of the word's first bit
-        std::byte* last_ = as_bytes(this); // the block handed out last, of this word; or what is none
+        std::byte* last_ =
+            as_bytes(this); // the block handed out last, of this word; or what is none
         std::uint64_t last_bit_ = 0;
         std::uint64_t const* word_ = nullptr; // in the slab
         std::uint32_t block_bytes_ = 0;

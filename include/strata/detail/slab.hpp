@@ -46,10 +46,10 @@ class class_pool;
 struct slab {
     std::byte* begin;
     std::atomic<class_pool*> owner; ///< null: the slab is empty and belongs to no class
-    exact_divider block_of; ///< from offset to block
+    exact_divider block_of;         ///< from offset to block
     std::uint64_t* word = const_cast<std::uint64_t*>(&no_block_free_); ///< the current word of bits
-    std::byte* word_begin;  ///< the block of its first bit
-    std::uint32_t count;    ///< I2
+    std::byte* word_begin; ///< the block of its first bit
+    std::uint32_t count;   ///< I2
     std::uint32_t blocks;
     std::uint32_t block_bytes;
     std::atomic<std::uint32_t> is_pending; ///< 1 while it is in a list of those with remote bits

@@ -160,8 +160,9 @@ class slab_table {
     unsigned small_log2_;
     unsigned large_log2_;
     bool keeps_old_;
-    std::array<std::uintptr_t, 4> ends_{vacant(), vacant(), vacant(), vacant()}; // of an empty table
-    view now_; // entries owned, from upstream, but for those
+    std::array<std::uintptr_t, 4> ends_{vacant(), vacant(), vacant(),
+                                        vacant()}; // of an empty table
+    view now_;                                     // entries owned, from upstream, but for those
 };
 
 class slab_source {
