@@ -91,6 +91,7 @@ BOOST_AUTO_TEST_CASE(each_fault_is_found_by_the_promise_that_it_breaks) {
              expected{fault::frees_with_upstreams_help,
                       "blocks_can_be_freed_while_upstream_has_nothing"},
              expected{fault::good_size_too_small, "good_size_is_what_a_request_gets"},
+             expected{fault::good_size_too_small, "every_size_and_alignment_is_served_and_freed"},
              expected{fault::hands_out_twice, "content_stays_while_a_block_is_live"},
              expected{fault::heeds_upstreams_complaints,
                       "upstreams_complaints_stop_nothing_that_gives_back"},

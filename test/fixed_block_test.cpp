@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <list>
@@ -408,6 +409,59 @@ BOOST_AUTO_TEST_CASE(a_run_of_every_length_fits_every_hole_of_its_size_and_none_
                 pool.release();
             }
         BOOST_TEST(pool.check_invariants());
+    }
+}
+
+// All ways to free some of ten blocks, in a pool of ten and around the end of a word of bits: the
+// lowest run of each length and alignment is found where there is one, every block grows over what
+// is free behind it and no further.
+BOOST_AUTO_TEST_CASE(every_state_of_ten_blocks_serves_what_fits) {
+    constexpr std::size_t n = 10;
+    struct place {
+        std::size_t blocks;
+        std::size_t first; // of the ten
+    };
+    for (auto const [count, first] : {place{n, 0}, place{130, 59}, place{130, 120}}) {
+        bounded limited{count * 8, 8};
+        auto& pool = limited.pool;
+        for (unsigned freed = 0; freed < 1u << n; ++freed) {
+            auto const blocks = take_all(pool);
+            auto const free_from = [&, at = first](std::size_t i) { // one after the other
+                return static_cast<std::size_t>(std::countr_one(freed >> (i - at)));
+            };
+            std::size_t longest = 0;
+            for (std::size_t i = first; i < first + n; ++i) {
+                longest = std::max(longest, free_from(i));
+                if (free_from(i) != 0)
+                    pool.deallocate(blocks[i], 8, 8);
+            }
+            BOOST_REQUIRE(pool.stats().largest_free_bytes == longest * 8);
+            for (std::size_t length = 1; length <= n; ++length) {
+                for (std::size_t const alignment : {8u, 16u, 32u}) {
+                    std::size_t i = first;
+                    while (i < first + n &&
+                           (free_from(i) < length || address(blocks[i]) % alignment != 0))
+                        ++i;
+                    if (i == first + n) {
+                        BOOST_REQUIRE_THROW(static_cast<void>(pool.allocate(length * 8, alignment)),
+                                            std::bad_alloc);
+                        continue;
+                    }
+                    BOOST_REQUIRE(pool.allocate(length * 8, alignment) == blocks[i]);
+                    BOOST_REQUIRE(!pool.try_deallocate(blocks[i], length * 8, alignment));
+                }
+                for (std::size_t i = first; i < first + n; ++i) {
+                    if (free_from(i) != 0)
+                        continue;
+                    bool const fits = length - 1 <= (i + 1 < first + n ? free_from(i + 1) : 0);
+                    BOOST_REQUIRE(pool.try_resize(blocks[i], 8, length * 8, 8) == fits);
+                    if (fits)
+                        BOOST_REQUIRE(pool.try_resize(blocks[i], length * 8, 8, 8));
+                }
+            }
+            BOOST_REQUIRE(pool.check_invariants());
+            pool.release();
+        }
     }
 }
 
