@@ -753,6 +753,26 @@ BOOST_AUTO_TEST_CASE(what_no_region_can_hold_goes_upstream_and_no_region_is_take
     BOOST_TEST(pool.check_invariants());
 }
 
+// The memory begins 64 bytes after a page does, so that no small region reaches the next one.
+BOOST_AUTO_TEST_CASE(a_region_without_a_place_so_aligned_goes_back) {
+    alignas(4096) std::array<std::byte, 3 * 4096> memory{};
+    std::pmr::monotonic_buffer_resource source{memory.data() + 64, memory.size() - 64,
+                                               std::pmr::null_memory_resource()};
+    counting_upstream upstream{&source};
+    fixed_block_resource pool{4 * 32, 32, growing, &upstream};
+    statistics const before = pool.stats();
+    upstream.fail_after(1); // which is the region
+    BOOST_CHECK_THROW(static_cast<void>(pool.allocate(32, 4096)), std::bad_alloc);
+    BOOST_TEST((pool.stats() == before));
+    BOOST_TEST(upstream.live_blocks() == 1u);
+    upstream.never_fail();
+    void* const p = pool.allocate(32, 4096);
+    BOOST_TEST(!pool.owns(p));
+    BOOST_TEST(pool.stats().free_blocks == before.free_blocks);
+    pool.deallocate(p, 32, 4096);
+    BOOST_TEST(pool.check_invariants());
+}
+
 BOOST_AUTO_TEST_CASE(without_memory_for_a_region_upstream_is_asked_for_the_block) {
     counting_upstream upstream;
     fixed_block_resource pool{64 * 32, 32, growing, &upstream};

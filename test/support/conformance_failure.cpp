@@ -34,7 +34,7 @@ void work(ledger& l, std::size_t step) {
     else if (step % 5 == 4)
         l.give(step % l.size());
     else
-        l.take(step * 37 % 700, std::size_t{1} << step % 8);
+        l.take(step * 37 % 700, std::size_t{1} << step % 11);
 }
 
 // What the layer below knows is what was taken from it.
