@@ -102,11 +102,10 @@ void* fixed_block_resource::allocate_further(std::size_t bytes, std::size_t alig
         return nullptr;
     if (void* const p = further_.take(bytes, alignment))
         return p;
-    if (fitting_bytes(bytes, alignment) == 0 ||
-        !further_.grow({blocks(), block_bytes(), region_alignment_, options_.prefault},
-                       served_.upstream()))
+    if (fitting_bytes(bytes, alignment) == 0)
         return nullptr;
-    return further_.take(bytes, alignment);
+    return further_.take_from_new({blocks(), block_bytes(), region_alignment_, options_.prefault},
+                                  bytes, alignment, served_.upstream());
 }
 
 void fixed_block_resource::deallocate_slow(void* p, std::size_t bytes, std::size_t alignment) {

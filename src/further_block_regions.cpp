@@ -36,21 +36,29 @@ void* further_block_regions::take(std::size_t bytes, std::size_t alignment) noex
     return nullptr;
 }
 
-bool further_block_regions::grow(geometry const& like, std::pmr::memory_resource* upstream) {
+void* further_block_regions::take_from_new(geometry const& like, std::size_t bytes,
+                                           std::size_t alignment,
+                                           std::pmr::memory_resource* upstream) {
     std::size_t const region_bytes = block_region::bytes_for(like.blocks, like.block_bytes);
     std::byte* memory = nullptr;
     try {
         memory = as_bytes(upstream->allocate(region_bytes + sizeof(further), like.alignment));
     } catch (std::bad_alloc const&) {
-        return false;
+        return nullptr;
     }
     if (like.prefault)
         touch_pages(memory, region_bytes);
     void* const behind = memory + region_bytes;
-    first_ = ::new (behind)
-        further{block_region{memory, like.blocks, like.block_bytes}, like.alignment, first_};
-    recent_ = first_;
-    return true;
+    auto* const added = ::new (behind)
+        further{block_region{memory, like.blocks, like.block_bytes}, like.alignment, nullptr};
+    void* const p = added->region.take(bytes, alignment);
+    if (p == nullptr) {
+        give_back(added, upstream);
+        return nullptr;
+    }
+    added->next = first_;
+    first_ = recent_ = added;
+    return p;
 }
 
 block_region* further_block_regions::region_of(void const* p) const noexcept {

@@ -104,18 +104,29 @@ BOOST_AUTO_TEST_CASE(the_documented_example) {
 }
 
 BOOST_AUTO_TEST_CASE(neighbours_coalesce_in_every_order) {
-    constexpr std::size_t n = 7;
-    best_fit_resource region{4 * kib};
-    std::array<std::size_t, n> order{};
-    std::iota(order.begin(), order.end(), 0u);
-    do {
-        std::array<void*, n> blocks{};
-        for (std::size_t i = 0; i < n; ++i)
-            blocks[i] = region.allocate(16 * (i + 1));
-        for (std::size_t i : order)
-            region.deallocate(blocks[i], 16 * (i + 1));
-        BOOST_REQUIRE(is_one_free_block(region));
-    } while (std::next_permutation(order.begin(), order.end()));
+    for (std::size_t const deferred : {0u, 200u, 1024u}) // none wait, some, all
+        for (std::size_t n = 1; n <= 8; ++n) {
+            best_fit_resource region{kib, best_fit_options{.deferred_bytes = deferred}};
+            std::vector<std::size_t> order(n);
+            std::iota(order.begin(), order.end(), 0u);
+            do {
+                std::array<void*, 8> blocks{};
+                for (std::size_t i = 0; i < n; ++i)
+                    blocks[i] = region.allocate(16 * (i + 1));
+                void* const behind = region.allocate(16); // else top is their neighbour
+                for (std::size_t i : order)
+                    region.deallocate(blocks[i], 16 * (i + 1));
+                region.trim();
+                BOOST_REQUIRE(region.stats().free_blocks == 2u);
+                region.deallocate(behind, 16);
+                for (std::size_t i = 0; i < n; ++i)
+                    blocks[i] = region.allocate(16 * (i + 1));
+                for (std::size_t i : order)
+                    region.deallocate(blocks[i], 16 * (i + 1));
+                region.trim();
+                BOOST_REQUIRE(is_one_free_block(region));
+            } while (std::next_permutation(order.begin(), order.end()));
+        }
 }
 
 BOOST_AUTO_TEST_CASE(deferred_blocks_serve_their_size_first) {

@@ -18,6 +18,7 @@ using strata::test::fault;
 using strata::test::promise;
 using strata::test::promises;
 using strata::test::reference_resource;
+using strata::test::stacked;
 using strata::test::subject;
 
 namespace {
@@ -40,6 +41,14 @@ bool keeps(subject const& s, promise const& p) {
         return false;
     }
     return true;
+}
+
+promise const& named(std::string_view name) {
+    auto const all = promises();
+    auto const p =
+        std::find_if(all.begin(), all.end(), [name](promise const& q) { return q.name == name; });
+    BOOST_REQUIRE(p != all.end());
+    return *p;
 }
 
 } // namespace
@@ -69,6 +78,8 @@ BOOST_AUTO_TEST_CASE(each_fault_is_found_by_the_promise_that_it_breaks) {
                       "impossible_requests_throw_bad_alloc_and_change_nothing"},
              expected{fault::books_before_upstream_answers,
                       "failure_at_nth_upstream_call_leaves_state_unchanged"},
+             expected{fault::books_before_upstream_answers,
+                      "a_failure_that_ends_a_program_s_work_loses_nothing"},
              expected{fault::books_misuse_before_reporting,
                       "a_handler_that_throws_leaves_all_as_it_was"},
              expected{fault::calls_foreign_double_free, "a_foreign_pointer_is_refused_unread"},
@@ -80,6 +91,7 @@ BOOST_AUTO_TEST_CASE(each_fault_is_found_by_the_promise_that_it_breaks) {
              expected{fault::frees_with_upstreams_help,
                       "blocks_can_be_freed_while_upstream_has_nothing"},
              expected{fault::good_size_too_small, "good_size_is_what_a_request_gets"},
+             expected{fault::good_size_too_small, "every_size_and_alignment_is_served_and_freed"},
              expected{fault::hands_out_twice, "content_stays_while_a_block_is_live"},
              expected{fault::heeds_upstreams_complaints,
                       "upstreams_complaints_stop_nothing_that_gives_back"},
@@ -94,12 +106,18 @@ BOOST_AUTO_TEST_CASE(each_fault_is_found_by_the_promise_that_it_breaks) {
              expected{fault::reallocate_loses_last_byte, "reallocate_keeps_content_and_alignment"},
              expected{fault::release_forgets_a_counter, "release_makes_it_as_new"},
              expected{fault::release_leaks_a_chunk, "destructor_returns_what_is_live"},
+             expected{fault::releases_with_upstreams_help,
+                      "release_and_destructor_need_nothing_of_upstream"},
              expected{fault::renames_upstreams_exception, "what_upstream_throws_arrives_unchanged"},
              expected{fault::reports_null, "null_is_ignored_in_silence"},
              expected{fault::reports_other_bytes, "a_foreign_pointer_is_refused_unread"},
              expected{fault::reports_twice, "a_foreign_pointer_is_refused_unread"},
+             expected{fault::restores_books_after_reporting,
+                      "a_handler_may_use_the_resource_that_it_hears_of"},
              expected{fault::returns_other_alignment, "destructor_returns_what_is_live"},
              expected{fault::reuses_address_for_zero_bytes, "zero_bytes_give_distinct_blocks"},
+             expected{fault::stops_destroying_at_a_leak,
+                      "a_handler_that_throws_stops_no_destructor"},
              expected{fault::takes_chunk_in_constructor, "constructor_calls_upstream_as_promised"},
              expected{fault::trim_keeps_chunks, "trim_returns_what_upstream_sees_come_back"},
              expected{fault::trim_miscounts, "trim_returns_what_upstream_sees_come_back"},
@@ -107,13 +125,16 @@ BOOST_AUTO_TEST_CASE(each_fault_is_found_by_the_promise_that_it_breaks) {
              expected{fault::walk_omits_a_free_block, "the_books_agree_at_every_step"},
              expected{fault::writes_into_live_block, "content_stays_while_a_block_is_live"},
          }) {
-        auto const all = promises();
-        auto const p = std::find_if(all.begin(), all.end(),
-                                    [name = finds](promise const& q) { return q.name == name; });
-        BOOST_REQUIRE(p != all.end());
-        BOOST_TEST(!keeps(reference_with(broken), *p),
+        BOOST_TEST(!keeps(reference_with(broken), named(finds)),
                    "fault " << static_cast<int>(broken) << " is not found by " << finds);
     }
+}
+
+BOOST_AUTO_TEST_CASE(faults_of_the_layer_below_are_found_in_a_stack) {
+    promise const& p = named("failure_below_a_stack_leaves_both_layers_unchanged");
+    subject const right = reference_with(fault::none);
+    BOOST_TEST(keeps(stacked(right, right), p));
+    BOOST_TEST(!keeps(stacked(right, reference_with(fault::books_before_upstream_answers)), p));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -160,18 +160,26 @@ BOOST_AUTO_TEST_CASE(over_aligned_blocks_leave_both_ends_free) {
 }
 
 BOOST_AUTO_TEST_CASE(neighbours_coalesce_in_every_order) {
-    constexpr std::size_t n = 7;
-    basic_dll_arena_resource<512> arena;
-    std::array<std::size_t, n> order{};
-    std::iota(order.begin(), order.end(), 0u);
-    do {
-        std::array<void*, n> blocks{};
-        for (std::size_t i = 0; i < n; ++i)
-            blocks[i] = arena.allocate(8 * (i + 1), 8);
-        for (std::size_t i : order)
-            arena.deallocate(blocks[i], 8 * (i + 1), 8);
-        BOOST_REQUIRE(is_one_free_block(arena));
-    } while (std::next_permutation(order.begin(), order.end()));
+    for (std::size_t n = 1; n <= 8; ++n) {
+        basic_dll_arena_resource<512> arena;
+        std::vector<std::size_t> order(n);
+        std::iota(order.begin(), order.end(), 0u);
+        do {
+            std::array<void*, 8> blocks{};
+            for (std::size_t i = 0; i < n; ++i)
+                blocks[i] = arena.allocate(8 * (i + 1), 8);
+            void* const behind = arena.allocate(8, 8); // else top is their neighbour
+            for (std::size_t i : order)
+                arena.deallocate(blocks[i], 8 * (i + 1), 8);
+            BOOST_REQUIRE(arena.stats().free_blocks == 2u);
+            arena.deallocate(behind, 8, 8);
+            for (std::size_t i = 0; i < n; ++i)
+                blocks[i] = arena.allocate(8 * (i + 1), 8);
+            for (std::size_t i : order)
+                arena.deallocate(blocks[i], 8 * (i + 1), 8);
+            BOOST_REQUIRE(is_one_free_block(arena));
+        } while (std::next_permutation(order.begin(), order.end()));
+    }
 }
 
 // All ways to cut ten granules into blocks, and of each all ways to free some of them: every request

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <list>
@@ -411,6 +412,59 @@ BOOST_AUTO_TEST_CASE(a_run_of_every_length_fits_every_hole_of_its_size_and_none_
     }
 }
 
+// All ways to free some of ten blocks, in a pool of ten and around the end of a word of bits: the
+// lowest run of each length and alignment is found where there is one, every block grows over what
+// is free behind it and no further.
+BOOST_AUTO_TEST_CASE(every_state_of_ten_blocks_serves_what_fits) {
+    constexpr std::size_t n = 10;
+    struct place {
+        std::size_t blocks;
+        std::size_t first; // of the ten
+    };
+    for (auto const [count, first] : {place{n, 0}, place{130, 59}, place{130, 120}}) {
+        bounded limited{count * 8, 8};
+        auto& pool = limited.pool;
+        for (unsigned freed = 0; freed < 1u << n; ++freed) {
+            auto const blocks = take_all(pool);
+            auto const free_from = [&, at = first](std::size_t i) { // one after the other
+                return static_cast<std::size_t>(std::countr_one(freed >> (i - at)));
+            };
+            std::size_t longest = 0;
+            for (std::size_t i = first; i < first + n; ++i) {
+                longest = std::max(longest, free_from(i));
+                if (free_from(i) != 0)
+                    pool.deallocate(blocks[i], 8, 8);
+            }
+            BOOST_REQUIRE(pool.stats().largest_free_bytes == longest * 8);
+            for (std::size_t length = 1; length <= n; ++length) {
+                for (std::size_t const alignment : {8u, 16u, 32u}) {
+                    std::size_t i = first;
+                    while (i < first + n &&
+                           (free_from(i) < length || address(blocks[i]) % alignment != 0))
+                        ++i;
+                    if (i == first + n) {
+                        BOOST_REQUIRE_THROW(static_cast<void>(pool.allocate(length * 8, alignment)),
+                                            std::bad_alloc);
+                        continue;
+                    }
+                    BOOST_REQUIRE(pool.allocate(length * 8, alignment) == blocks[i]);
+                    BOOST_REQUIRE(!pool.try_deallocate(blocks[i], length * 8, alignment));
+                }
+                for (std::size_t i = first; i < first + n; ++i) {
+                    if (free_from(i) != 0)
+                        continue;
+                    bool const fits = length - 1 <= (i + 1 < first + n ? free_from(i + 1) : 0);
+                    BOOST_REQUIRE(pool.try_resize(blocks[i], 8, length * 8, 8) == fits);
+                    if (fits)
+                        BOOST_REQUIRE(pool.try_resize(blocks[i], length * 8, 8, 8));
+                }
+            }
+            BOOST_REQUIRE(pool.check_invariants());
+            pool.release();
+        }
+    }
+}
+
 BOOST_AUTO_TEST_CASE(neighbours_coalesce_in_every_order) {
     bounded limited{6 * 16, 16};
     auto& pool = limited.pool;
@@ -696,6 +750,26 @@ BOOST_AUTO_TEST_CASE(what_no_region_can_hold_goes_upstream_and_no_region_is_take
     BOOST_TEST(upstream.live_blocks() == 2u);
     pool.release();
     BOOST_TEST(upstream.live_blocks() == 1u);
+    BOOST_TEST(pool.check_invariants());
+}
+
+// The memory begins 64 bytes after a page does, so that no small region reaches the next one.
+BOOST_AUTO_TEST_CASE(a_region_without_a_place_so_aligned_goes_back) {
+    alignas(4096) std::array<std::byte, 3 * 4096> memory{};
+    std::pmr::monotonic_buffer_resource source{memory.data() + 64, memory.size() - 64,
+                                               std::pmr::null_memory_resource()};
+    counting_upstream upstream{&source};
+    fixed_block_resource pool{4 * 32, 32, growing, &upstream};
+    statistics const before = pool.stats();
+    upstream.fail_after(1); // which is the region
+    BOOST_CHECK_THROW(static_cast<void>(pool.allocate(32, 4096)), std::bad_alloc);
+    BOOST_TEST((pool.stats() == before));
+    BOOST_TEST(upstream.live_blocks() == 1u);
+    upstream.never_fail();
+    void* const p = pool.allocate(32, 4096);
+    BOOST_TEST(!pool.owns(p));
+    BOOST_TEST(pool.stats().free_blocks == before.free_blocks);
+    pool.deallocate(p, 32, 4096);
     BOOST_TEST(pool.check_invariants());
 }
 

@@ -106,15 +106,24 @@ BOOST_AUTO_TEST_CASE(default_classes_waste_at_most_a_fifth) {
 BOOST_AUTO_TEST_CASE(every_size_and_alignment_is_served_and_freed) {
     counting_upstream upstream;
     segregated_pool_options options;
-    options.largest_block_bytes = 4 * kib;
+    options.largest_block_bytes = 32 * kib;
     segregated_pool_resource pool{options, &upstream};
-    for (std::size_t alignment = 1; alignment <= 8 * kib; alignment *= 2) {
-        for (std::size_t bytes = 0; bytes <= 5 * kib; bytes += bytes < 600 ? 1 : 97) {
-            void* const p = pool.allocate(bytes, alignment);
-            BOOST_REQUIRE(strata::detail::is_aligned(p, alignment));
-            BOOST_REQUIRE(pool.good_size(bytes, alignment) >= bytes);
-            BOOST_REQUIRE(!pool.diagnose(p, bytes, alignment));
-            std::memset(p, 0x5a, bytes);
+    auto const classes = pool.options().block_sizes;
+    for (std::size_t alignment = 1; alignment <= 64 * kib; alignment *= 2) {
+        for (std::size_t bytes = 0; bytes <= 33 * kib; ++bytes) {
+            auto const serving = std::find_if(classes.begin(), classes.end(), [&](std::size_t c) {
+                return c >= bytes && strata::detail::natural_alignment(c) >= alignment;
+            });
+            auto* const p = static_cast<char*>(pool.allocate(bytes, alignment));
+            bool const is_right =
+                strata::detail::is_aligned(p, alignment) &&
+                pool.owns(p) == (serving != classes.end()) &&
+                pool.good_size(bytes, alignment) == (pool.owns(p) ? *serving : bytes) &&
+                !pool.diagnose(p, bytes, alignment);
+            if (!is_right)
+                BOOST_TEST(is_right, bytes << " bytes, alignment " << alignment);
+            if (bytes != 0)
+                p[0] = p[bytes - 1] = 'Z';
             pool.deallocate(p, bytes, alignment);
         }
     }

@@ -26,6 +26,7 @@ using strata::misuse;
 using strata::misuse_kind;
 using strata::synchronized;
 using strata::test::counting_upstream;
+using strata::test::handler_scope;
 using strata::test::misuse_recorder;
 using strata::test::reference_resource;
 
@@ -68,19 +69,6 @@ void on_threads(std::size_t count, Function f) {
     for (std::thread& thread : threads)
         thread.join();
 }
-
-// Installs a handler for a scope.
-class handling {
-  public:
-    explicit handling(strata::misuse_handler handler)
-        : before_{strata::set_misuse_handler(handler)} {}
-    handling(handling const&) = delete;
-    handling& operator=(handling const&) = delete;
-    ~handling() { strata::set_misuse_handler(before_); }
-
-  private:
-    strata::misuse_handler before_;
-};
 
 } // namespace
 
@@ -162,7 +150,7 @@ BOOST_AUTO_TEST_CASE(a_handler_may_allocate_from_the_resource_that_it_hears_abou
     static std::size_t calls = 0;
     spinning resource;
     under_test = &resource;
-    handling const allocating{+[](misuse const&) {
+    handler_scope const allocating{+[](misuse const&) {
         under_test->deallocate(under_test->allocate(64), 64);
         ++calls;
     }};
@@ -175,7 +163,7 @@ BOOST_AUTO_TEST_CASE(a_handler_may_allocate_from_the_resource_that_it_hears_abou
 }
 
 BOOST_AUTO_TEST_CASE(a_throwing_handler_leaves_the_lock_free) {
-    handling const throwing{+[](misuse const& what) { throw what.kind; }};
+    handler_scope const throwing{+[](misuse const& what) { throw what.kind; }};
     spinning resource;
     int local = 0;
     BOOST_CHECK_THROW(resource.deallocate(&local, 4, 4), misuse_kind);
@@ -252,7 +240,7 @@ BOOST_AUTO_TEST_CASE(threads_share_it_without_losing_a_byte) {
 
 BOOST_AUTO_TEST_CASE(one_of_many_frees_of_a_block_wins_the_others_are_reported) {
     static std::atomic<std::size_t> reported = 0;
-    handling const counting{+[](misuse const&) { ++reported; }};
+    handler_scope const counting{+[](misuse const&) { ++reported; }};
     synchronized<reference_resource> resource;
     constexpr std::size_t rounds = 200;
     std::array<void*, rounds> blocks{};

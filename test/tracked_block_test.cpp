@@ -37,6 +37,7 @@ using strata::tracked_block_monitor;
 using strata::tracked_block_options;
 using strata::tracked_block_resource;
 using strata::test::counting_upstream;
+using strata::test::handler_scope;
 using strata::test::misuse_recorder;
 
 namespace {
@@ -81,15 +82,6 @@ void expect_heard(misuse_recorder& recorder, misuse_kind kind, void const* p, st
 void throw_misuse(strata::misuse const& what) {
     throw std::runtime_error{strata::to_string(what.kind)};
 }
-
-struct handler_scope {
-    explicit handler_scope(strata::misuse_handler handler)
-        : before{strata::set_misuse_handler(handler)} {}
-    handler_scope(handler_scope const&) = delete;
-    handler_scope& operator=(handler_scope const&) = delete;
-    ~handler_scope() { strata::set_misuse_handler(before); }
-    strata::misuse_handler before;
-};
 
 } // namespace
 

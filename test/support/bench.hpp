@@ -37,6 +37,7 @@ class bench {
     [[nodiscard]] resource& tested() const noexcept { return *tested_; }
     [[nodiscard]] resource* below() const noexcept { return below_.get(); }
     [[nodiscard]] counting_upstream& upstream() noexcept { return *upstream_; }
+    [[nodiscard]] counting_upstream& floor() noexcept { return floor_; }
     [[nodiscard]] misuse_recorder& recorder() noexcept { return recorder_; }
 
   private:

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "conformance.hpp"
 
+#include <map>
 #include <memory_resource>
 #include <new>
+#include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include <strata/tracked_block_resource.hpp>
 
 #include "bench.hpp"
 #include "expect.hpp"
@@ -29,16 +34,28 @@ void work(ledger& l, std::size_t step) {
     else if (step % 5 == 4)
         l.give(step % l.size());
     else
-        l.take(step * 37 % 700, std::size_t{1} << step % 8);
+        l.take(step * 37 % 700, std::size_t{1} << step % 11);
 }
 
-void failure_at_nth_upstream_call_leaves_state_unchanged(subject const& s) {
+// What the layer below knows is what was taken from it.
+void expect_below(bench& b) {
+    if (b.below() == nullptr)
+        return;
+    expect(b.below()->check_invariants(), "an invariant of the layer below is broken");
+    statistics const s = b.below()->stats();
+    expect_equal(s.live_blocks, b.upstream().live_blocks(), "live blocks of the layer below");
+    expect_equal(s.requested_bytes, b.upstream().live_bytes(), "live bytes of the layer below");
+}
+
+// Each call of b.*failing() fails in turn, and all after it until the failure is seen.
+void fail_in_turn(subject const& s, counting_upstream& (bench::*failing)() noexcept) {
     bool failed = true;
     for (std::size_t calls = 0; failed; ++calls) {
         expect(calls < 1000, "it calls upstream without end");
         failed = false;
         bench b{s};
-        b.upstream().fail_after(calls);
+        counting_upstream& upstream = (b.*failing)();
+        upstream.fail_after(calls);
         ledger l{b}; // it expects that what throws changes nothing
         for (std::size_t step = 0; step < steps; ++step) {
             try {
@@ -47,17 +64,96 @@ void failure_at_nth_upstream_call_leaves_state_unchanged(subject const& s) {
                 expect(!failed, "it fails again when upstream has recovered");
                 failed = true;
                 l.expect_contents();
-                b.upstream().never_fail();
+                expect_below(b);
+                upstream.never_fail();
                 l.expect_books();
                 work(l, step); // the same again, rightly
             }
         }
-        b.upstream().never_fail();
+        upstream.never_fail();
         l.expect_books();
+        expect_below(b);
         l.give_all();
         l.expect_books();
         b.finish();
     }
+}
+
+void failure_at_nth_upstream_call_leaves_state_unchanged(subject const& s) {
+    fail_in_turn(s, &bench::upstream);
+}
+
+void failure_below_a_stack_leaves_both_layers_unchanged(subject const& s) {
+    if (s.make_below)
+        fail_in_turn(s, &bench::floor);
+}
+
+// A program that knows nothing of failures: what it leaves behind when one ends it is sound.
+void use_containers(resource& r) {
+    std::pmr::map<int, std::pmr::string> names{&r};
+    std::pmr::unordered_map<int, std::pmr::vector<int>> rows{&r};
+    for (int i = 0; i < 120; ++i) {
+        names.try_emplace(i * 7 % 120, std::to_string(i) + " is longer than a small string");
+        rows[i % 10].resize(static_cast<std::size_t>(i) * 10);
+        if (i % 4 == 3)
+            names.erase(names.begin());
+    }
+    std::pmr::vector<std::byte> large(50'000, &r);
+    large.resize(200'000);
+    std::pmr::map<int, std::pmr::string> const copied{names, &r};
+}
+
+void expect_nothing_lost(subject const& s, std::pmr::memory_resource* upstream) {
+    auto const below = s.make_below ? s.make_below(upstream) : nullptr;
+    auto const r = s.make(below ? below.get() : upstream);
+    statistics const fresh = r->stats();
+    try {
+        use_containers(*r);
+    } catch (std::bad_alloc const&) {
+    }
+    r->trim();
+    statistics now = r->stats();
+    now.peak_live_bytes = fresh.peak_live_bytes;
+    expect(now == fresh, "not all is as at first");
+    expect(r->check_invariants(), "an invariant is broken");
+    expect(!below || below->check_invariants(), "an invariant of the layer below is broken");
+}
+
+// Not for_each_failure: some of these resources do without what upstream refuses.
+void a_failure_that_ends_a_program_s_work_loses_nothing(subject const& s) {
+    misuse_recorder recorder;
+    tracked_block_resource upstream;
+    for (std::size_t calls = 0; calls == 0 || upstream.injected_failures() != 0; ++calls) {
+        upstream.fail_after(calls);
+        try {
+            expect_nothing_lost(s, &upstream);
+        } catch (std::bad_alloc const&) { // of a constructor
+        }
+        expect_equal(upstream.stats().live_blocks, std::size_t{0}, "blocks that upstream misses");
+    }
+    expect(recorder.take().empty(), "a misuse was reported that was none");
+}
+
+void release_and_destructor_need_nothing_of_upstream(subject const& s) {
+    bench b{s};
+    std::size_t const at_first = b.upstream().live_bytes();
+    for (bool released : {true, false}) {
+        ledger l{b};
+        for (std::size_t step = 0; step < steps; ++step)
+            work(l, step);
+        b.upstream().fail_after(0);
+        b.floor().fail_after(0);
+        if (released) {
+            b.tested().release();
+            l.forget_all();
+            expect_equal(b.upstream().live_bytes(), at_first, "bytes of upstream after release");
+            l.expect_books();
+            expect_below(b);
+            b.upstream().never_fail();
+            b.floor().never_fail();
+        }
+    }
+    b.finish();
 }
 
 void blocks_can_be_freed_while_upstream_has_nothing(subject const& s) {
@@ -115,31 +211,32 @@ void a_constructor_that_upstream_fails_leaves_nothing_behind(subject const& s) {
 }
 
 void over_null_memory_resource_its_own_memory_is_the_limit(subject const& s) {
-    if (s.constructor_calls != 0) {
-        expect_throw<std::bad_alloc>([&] { s.make(std::pmr::null_memory_resource()); },
-                                     "constructor");
-        return;
-    }
-    auto const r = s.make(std::pmr::null_memory_resource());
+    auto* const null = std::pmr::null_memory_resource();
+    if (s.constructor_calls != 0)
+        expect_throw<std::bad_alloc>([&] { s.make(null); }, "constructor");
+    counting_upstream once; // for the constructor, where it needs one
+    auto const r = s.make(s.constructor_calls != 0 ? &once : null);
+    once.fail_after(0);
     statistics const fresh = r->stats();
     void* blocks = nullptr; // each points to the one before
     std::size_t count = 0;
     try {
         for (; count < 100'000; ++count) {
-            void* const p = r->allocate(200);
+            void* const p = r->allocate(100);
             *static_cast<void**>(p) = blocks;
             blocks = p;
         }
     } catch (std::bad_alloc const&) {
     }
     expect(count < 100'000, "it never throws bad_alloc");
-    expect(count != 0 || !s.bounded, "its own memory serves nothing");
+    expect(count != 0 || (!s.bounded && s.constructor_calls == 0), "its own memory serves nothing");
     expect_equal(r->stats().live_blocks, count, "live blocks");
     expect_throw<std::bad_alloc>([&] { static_cast<void>(r->allocate(1u << 24)); },
                                  "an oversized request");
     expect(r->check_invariants(), "an invariant is broken");
     while (blocks != nullptr)
-        r->deallocate(std::exchange(blocks, *static_cast<void**>(blocks)), 200);
+        r->deallocate(std::exchange(blocks, *static_cast<void**>(blocks)), 100);
+    r->trim();
     statistics now = r->stats();
     now.peak_live_bytes = fresh.peak_live_bytes;
     expect(now == fresh, "not all is free again");
@@ -241,6 +338,12 @@ void upstreams_complaints_stop_nothing_that_gives_back(subject const& s) {
 constexpr promise list[] = {
     {"failure_at_nth_upstream_call_leaves_state_unchanged",
      failure_at_nth_upstream_call_leaves_state_unchanged},
+    {"failure_below_a_stack_leaves_both_layers_unchanged",
+     failure_below_a_stack_leaves_both_layers_unchanged},
+    {"a_failure_that_ends_a_program_s_work_loses_nothing",
+     a_failure_that_ends_a_program_s_work_loses_nothing},
+    {"release_and_destructor_need_nothing_of_upstream",
+     release_and_destructor_need_nothing_of_upstream},
     {"blocks_can_be_freed_while_upstream_has_nothing",
      blocks_can_be_freed_while_upstream_has_nothing},
     {"a_small_upstream_is_used_as_far_as_it_goes", a_small_upstream_is_used_as_far_as_it_goes},

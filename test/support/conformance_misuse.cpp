@@ -320,9 +320,18 @@ void a_wrong_alignment_is_found_where_it_is_recorded(subject const& s) {
     expect_sound(b, l);
 }
 
-struct thrown_by_handler {
-    misuse_kind kind;
-};
+// Of a block that was freed, of none, of a part of one, of another size.
+std::array<wrong_call, 4> wrong_calls(ledger const& l, block const& freed) {
+    static int fixed = 0;
+    return {wrong_call{freed.p, freed.bytes, freed.alignment}, wrong_call{&fixed, 4, 4},
+            wrong_call{l[0].p + 1, 1, 1}, wrong_call{l[3].p, 1u << 20, l[3].alignment}};
+}
+
+struct thrown_by_handler {};
+
+[[noreturn]] void throw_misuse(misuse const&) {
+    throw thrown_by_handler{};
+}
 
 void a_handler_that_throws_leaves_all_as_it_was(subject const& s) {
     bench b{s};
@@ -330,13 +339,9 @@ void a_handler_that_throws_leaves_all_as_it_was(subject const& s) {
     take_threes(l);
     block const freed = l[4];
     l.give(4);
-    static int fixed = 0;
-    misuse_handler const recording =
-        set_misuse_handler(+[](misuse const& what) { throw thrown_by_handler{what.kind}; });
-    try {
-        for (wrong_call const& call :
-             {wrong_call{freed.p, freed.bytes, freed.alignment}, wrong_call{&fixed, 4, 4},
-              wrong_call{l[0].p + 1, 1, 1}, wrong_call{l[3].p, 1u << 20, l[3].alignment}}) {
+    {
+        handler_scope const throwing{&throw_misuse};
+        for (wrong_call const& call : wrong_calls(l, freed)) {
             picture const before{b};
             resource& r = b.tested();
             expect_throw<thrown_by_handler>(
@@ -347,11 +352,94 @@ void a_handler_that_throws_leaves_all_as_it_was(subject const& s) {
                 [&] { r.try_resize(call.p, call.bytes, 8, call.alignment); }, "try_resize");
             before.expect_same(b, "a handler that throws");
         }
-    } catch (...) {
-        set_misuse_handler(recording);
-        throw;
     }
-    set_misuse_handler(recording);
+    expect_sound(b, l);
+}
+
+void a_handler_that_throws_stops_no_destructor(subject const& s) {
+    counting_upstream floor;
+    {
+        handler_scope const throwing{&throw_misuse}; // at each leak, of either layer
+        auto below = s.make_below ? s.make_below(&floor) : nullptr;
+        auto r = s.make(below ? static_cast<std::pmr::memory_resource*>(below.get()) : &floor);
+        for (std::size_t bytes : sizes) {
+            static_cast<void>(r->allocate(bytes));
+            if (below)
+                static_cast<void>(below->allocate(bytes));
+        }
+        r.reset();
+        expect_equal(below ? below->stats().live_blocks : sizes.size(), sizes.size(),
+                     "live blocks of the layer below, of its own");
+    }
+    expect(floor.settled(), "not everything came back");
+}
+
+// A handler that works with the resource that it hears of, keeps a block and does wrong itself.
+class busy_handler {
+  public:
+    busy_handler() {
+        kept() = nullptr;
+        calls() = 0;
+    }
+
+    static std::byte*& kept() {
+        static std::byte* p = nullptr;
+        return p;
+    }
+    static std::size_t& calls() {
+        static std::size_t n = 0;
+        return n;
+    }
+
+  private:
+    static void work(misuse const& what) {
+        if (++calls() % 2 == 0) // the one that it made itself
+            return;
+        auto& r = const_cast<resource&>(*what.where);
+        std::byte* const p = detail::as_bytes(r.allocate(100));
+        kept() = detail::as_bytes(r.allocate(64));
+        std::fill_n(kept(), 64, std::byte{0x5a});
+        void* const large = r.reallocate(p, 100, 70'000);
+        r.deallocate(large, 70'000);
+        r.deallocate(large, 70'000);
+    }
+
+    handler_scope const installed_{&busy_handler::work};
+};
+
+void a_handler_may_use_the_resource_that_it_hears_of(subject const& s) {
+    bench b{s};
+    resource& r = b.tested();
+    ledger l{b};
+    take_threes(l);
+    block const freed = l[4];
+    l.give(4);
+    for (wrong_call const& call : wrong_calls(l, freed)) {
+        busy_handler const handler;
+        std::size_t heard = 0;
+        auto const expect_heard = [&](char const* verb) {
+            heard += 2;
+            expect_equal(handler.calls(), heard, "misuses that the handler heard of at ", verb);
+            std::byte* const kept = handler.kept();
+            expect(!r.diagnose(kept, 64, detail::max_align),
+                   "a block that the handler keeps is "
+                   "lost at ",
+                   verb);
+            expect_equal(std::count(kept, kept + 64, std::byte{0x5a}), std::ptrdiff_t{64},
+                         "bytes of the block that the handler keeps");
+            expect(!l.covers(kept), "a live block was handed out again at ", verb);
+            r.deallocate(kept, 64);
+        };
+        r.deallocate(call.p, call.bytes, call.alignment);
+        expect_heard("deallocate");
+        expect(r.reallocate(call.p, call.bytes, 8, call.alignment) == nullptr,
+               "reallocate returned a block");
+        expect_heard("reallocate");
+        expect(!r.try_resize(call.p, call.bytes, 8, call.alignment), "try_resize says that it did");
+        expect_heard("try_resize");
+        l.expect_contents();
+        l.expect_books();
+    }
     expect_sound(b, l);
 }
 
@@ -371,6 +459,9 @@ constexpr promise list[] = {
     {"a_wrong_alignment_is_found_where_it_is_recorded",
      a_wrong_alignment_is_found_where_it_is_recorded},
     {"a_handler_that_throws_leaves_all_as_it_was", a_handler_that_throws_leaves_all_as_it_was},
+    {"a_handler_that_throws_stops_no_destructor", a_handler_that_throws_stops_no_destructor},
+    {"a_handler_may_use_the_resource_that_it_hears_of",
+     a_handler_may_use_the_resource_that_it_hears_of},
 };
 
 } // namespace

@@ -70,6 +70,49 @@ void every_alignment_is_kept_for_every_size(subject const& s) {
     b.finish();
 }
 
+// The sizes of all classes that come by default and twice as much; what lies below is the same to all.
+void every_size_and_alignment_is_served_and_freed(subject const& s) {
+    if (s.make_below)
+        return;
+    bench b{s};
+    resource& r = b.tested();
+    struct held {
+        std::byte* p;
+        std::size_t bytes;
+        std::size_t alignment;
+        std::byte mark; // at both ends
+    };
+    std::array<held, 4> last{}; // live at a time
+    auto const give = [&](held const& h) {
+        if (h.p == nullptr)
+            return;
+        expect(h.bytes == 0 || (h.p[0] == h.mark && h.p[h.bytes - 1] == h.mark), "a block of ",
+               h.bytes, " bytes, alignment ", h.alignment, ", was changed while it was live");
+        r.deallocate(h.p, h.bytes, h.alignment);
+    };
+    std::size_t n = 0;
+    for (std::size_t alignment = 1; alignment <= 4096; alignment *= 2)
+        for (std::size_t bytes = 0; bytes <= 4200; ++bytes, ++n) {
+            held& next = last[n % last.size()];
+            give(next);
+            next = {detail::as_bytes(r.allocate(bytes, alignment)), bytes, alignment,
+                    static_cast<std::byte>(n)};
+            expect(detail::is_aligned(next.p, alignment), "allocate(", bytes, ", ", alignment,
+                   ") is not aligned");
+            expect(!r.diagnose(next.p, bytes, alignment), "allocate(", bytes, ", ", alignment,
+                   ") gave what cannot be freed");
+            expect(!r.owns(next.p) || r.good_size(bytes, alignment) >= bytes, "good_size(", bytes,
+                   ", ", alignment, ") is less");
+            if (bytes != 0)
+                next.p[0] = next.p[bytes - 1] = next.mark;
+        }
+    for (held const& h : last)
+        give(h);
+    expect(b.recorder().take().empty(), "a misuse was reported that was none");
+    ledger{b}.expect_books(); // nothing is live
+    b.finish();
+}
+
 void zero_bytes_give_distinct_blocks(subject const& s) {
     bench b{s};
     ledger l{b}; // it expects that no two blocks share an address
@@ -334,6 +377,7 @@ constexpr promise list[] = {
     {"constructor_calls_upstream_as_promised", constructor_calls_upstream_as_promised},
     {"null_upstream_stands_for_new_delete_resource", null_upstream_stands_for_new_delete_resource},
     {"every_alignment_is_kept_for_every_size", every_alignment_is_kept_for_every_size},
+    {"every_size_and_alignment_is_served_and_freed", every_size_and_alignment_is_served_and_freed},
     {"zero_bytes_give_distinct_blocks", zero_bytes_give_distinct_blocks},
     {"impossible_requests_throw_bad_alloc_and_change_nothing",
      impossible_requests_throw_bad_alloc_and_change_nothing},

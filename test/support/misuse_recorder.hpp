@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Collects what the misuse handler hears while it is in scope.
+// A misuse handler while it is in scope, and one that collects what it hears.
 
 #include <vector>
 
@@ -9,12 +9,20 @@
 
 namespace strata::test {
 
+class handler_scope {
+  public:
+    explicit handler_scope(misuse_handler handler) : before_{set_misuse_handler(handler)} {}
+    handler_scope(handler_scope const&) = delete;
+    handler_scope& operator=(handler_scope const&) = delete;
+    ~handler_scope() { set_misuse_handler(before_); }
+
+  private:
+    misuse_handler before_;
+};
+
 class misuse_recorder {
   public:
-    misuse_recorder() : before_{set_misuse_handler(&misuse_recorder::record)} { heard().clear(); }
-    misuse_recorder(misuse_recorder const&) = delete;
-    misuse_recorder& operator=(misuse_recorder const&) = delete;
-    ~misuse_recorder() { set_misuse_handler(before_); }
+    misuse_recorder() { heard().clear(); }
 
     /// Every misuse since construction or the last call, oldest first.
     std::vector<misuse> take() {
@@ -30,7 +38,7 @@ class misuse_recorder {
     }
     static void record(misuse const& what) { heard().push_back(what); }
 
-    misuse_handler before_;
+    handler_scope const recording_{&misuse_recorder::record};
 };
 
 } // namespace strata::test

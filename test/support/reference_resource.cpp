@@ -6,6 +6,7 @@
 #include <iterator>
 #include <new>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 
 #include <strata/detail/bits.hpp>
@@ -36,6 +37,15 @@ reference_resource::reference_resource(std::pmr::memory_resource* upstream, faul
     : broken_{broken}, served_{upstream} {
     if (is(fault::takes_chunk_in_constructor))
         take_chunk();
+}
+
+reference_resource::~reference_resource() {
+    try {
+        if (is(fault::stops_destroying_at_a_leak) && !live_.empty())
+            report(misuse_kind::leak, live_.begin()->first, 1, 1);
+        release();
+    } catch (...) {
+    }
 }
 
 // --- allocate ---
@@ -192,9 +202,12 @@ void reference_resource::do_deallocate(void* p, std::size_t bytes, std::size_t a
         p == nullptr ? misuse_kind::foreign_pointer : do_try_deallocate(p, bytes, alignment);
     if (!wrong)
         return;
+    auto const [live, free] = std::pair{live_, free_};
     if (is(fault::reports_twice))
         report(*wrong, p, bytes, alignment);
     report(*wrong, p, is(fault::reports_other_bytes) ? bytes + 1 : bytes, alignment);
+    if (is(fault::restores_books_after_reporting))
+        std::tie(live_, free_) = std::tie(live, free);
 }
 
 // --- the rest ---
@@ -260,6 +273,8 @@ void reference_resource::give_back(std::byte const* chunk, std::size_t alignment
 }
 
 void reference_resource::do_release() {
+    if (is(fault::releases_with_upstreams_help))
+        upstream_resource()->deallocate(upstream_resource()->allocate(64), 64);
     bool const leak = is(fault::release_leaks_a_chunk) && chunks_.size() > 1;
     auto const alignment = is(fault::returns_other_alignment) ? chunk_bytes / 2 : chunk_bytes;
     for (std::byte const* chunk : chunks_)

@@ -48,12 +48,15 @@ enum class fault {
     reallocate_loses_last_byte,
     release_forgets_a_counter,
     release_leaks_a_chunk,
+    releases_with_upstreams_help,
     renames_upstreams_exception,
     reports_null,
     reports_other_bytes,
     reports_twice,
+    restores_books_after_reporting,
     returns_other_alignment,
     reuses_address_for_zero_bytes,
+    stops_destroying_at_a_leak,
     takes_chunk_in_constructor,
     trim_keeps_chunks,
     trim_miscounts,
@@ -66,7 +69,7 @@ class reference_resource final : public resource {
   public:
     explicit reference_resource(std::pmr::memory_resource* upstream = nullptr,
                                 fault broken = fault::none);
-    ~reference_resource() override { release(); }
+    ~reference_resource() override;
 
     [[nodiscard]] void* allocate(std::size_t bytes, std::size_t alignment = detail::max_align) {
         return do_allocate(bytes, alignment);

@@ -37,8 +37,10 @@ class further_block_regions {
 
     /// Returns: a block or run of a region that is there, or null.
     void* take(std::size_t bytes, std::size_t alignment) noexcept;
-    /// Takes one more region from upstream. Returns: whether upstream had the memory.
-    bool grow(geometry const& like, std::pmr::memory_resource* upstream);
+    /// The same from one more region. Returns: null where upstream has no memory for it, or where
+    /// it has no place that is so aligned, and goes back.
+    void* take_from_new(geometry const& like, std::size_t bytes, std::size_t alignment,
+                        std::pmr::memory_resource* upstream);
     /// Returns: the region that holds p, or null.
     [[nodiscard]] block_region* region_of(void const* p) const noexcept;
     /// Returns: the region with the lowest address above p (null: the lowest of all), or null.
