@@ -329,6 +329,24 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
     BOOST_TEST(recorder.take().empty());
 }
 
+// The first blocks of many sizes, at many addresses: what a free says is compared by a word of 40
+// bits, in which no other alignment and no other bit of a size may be lost.
+BOOST_AUTO_TEST_CASE(any_other_alignment_and_any_other_bit_of_the_size_is_found) {
+    tracked_block_resource tracked;
+    for (std::size_t bytes = 0; bytes < 200; ++bytes) {
+        for (std::size_t alignment = 1; alignment <= 4096; alignment *= 2) {
+            void* const p = tracked.allocate(bytes, alignment);
+            for (std::size_t wrong = 1; wrong <= 1u << 20; wrong *= 2)
+                if (wrong != alignment)
+                    BOOST_REQUIRE((tracked.try_deallocate(p, bytes, wrong) ==
+                                   misuse_kind::alignment_mismatch));
+            for (std::size_t bit = 1; bit != 0; bit *= 2)
+                BOOST_REQUIRE((tracked.try_deallocate(p, bytes ^ bit, alignment) ==
+                               misuse_kind::size_mismatch));
+        }
+    }
+}
+
 BOOST_AUTO_TEST_CASE(misuses_are_counted_by_kind) {
     misuse_recorder recorder;
     tracked_block_resource tracked;

@@ -98,7 +98,12 @@ class ledger {
     /// Statistics, walk, ownership and invariants against the model and upstream's count.
     void expect_books() const;
 
+    /// The block is not live any more, though not by give: another call has freed it.
+    void forget(std::size_t i) { blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(i)); }
+
     [[nodiscard]] std::size_t size() const noexcept { return blocks_.size(); }
+    /// Returns: what was asked for in all live blocks.
+    [[nodiscard]] std::size_t bytes() const noexcept;
     [[nodiscard]] block const& operator[](std::size_t i) const { return blocks_[i]; }
     /// Returns: whether upstream served block i, as its address tells.
     [[nodiscard]] bool is_served(std::size_t i) const {

@@ -5,23 +5,20 @@
 #include <array>
 #include <bit>
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
-#include <ostream>
 #include <vector>
 
 #include <strata/detail/bits.hpp>
 
 #include "bench.hpp"
 #include "expect.hpp"
+#include "wrong_call.hpp"
 
 // Calls that cannot be right: each is reported once, rightly named, and changes nothing.
 
 namespace strata::test {
 
 namespace {
-
-using kinds = std::initializer_list<misuse_kind>;
 
 constexpr auto double_free = misuse_kind::double_free;
 constexpr auto foreign_pointer = misuse_kind::foreign_pointer;
@@ -31,52 +28,6 @@ constexpr auto alignment_mismatch = misuse_kind::alignment_mismatch;
 
 // Small, medium, and what upstream serves in most resources.
 constexpr std::array<std::size_t, 8> sizes{1, 24, 64, 100, 512, 2000, 70'000, 300'000};
-
-struct wrong_call {
-    void* p;
-    std::size_t bytes;
-    std::size_t alignment;
-};
-
-std::ostream& operator<<(std::ostream& out, wrong_call const& call) {
-    return out << "(" << call.p << ", " << call.bytes << ", " << call.alignment << ")";
-}
-
-void expect_one_report(bench& b, wrong_call const& call, misuse_kind kind, char const* verb) {
-    auto const heard = b.recorder().take();
-    expect_equal(heard.size(), std::size_t{1}, "reports of ", verb, call);
-    misuse const& what = heard.front();
-    expect(what.kind == kind, verb, call, " is reported as ", to_string(what.kind),
-           ", diagnosed as ", to_string(kind));
-    expect(what.where == &b.tested(), verb, call, " names another resource");
-    expect(what.address == call.p && what.bytes == call.bytes && what.alignment == call.alignment,
-           verb, call, " is reported as (", what.address, ", ", what.bytes, ", ", what.alignment,
-           ")");
-}
-
-// Every way to pass a block in is tried; all answer with the same kind, and nothing changes.
-void expect_refused(bench& b, wrong_call const& call, kinds allowed) {
-    resource& r = b.tested();
-    picture const before{b};
-    auto const kind = r.diagnose(call.p, call.bytes, call.alignment);
-    expect(kind.has_value(), "diagnose", call, " finds nothing wrong");
-    expect(std::find(allowed.begin(), allowed.end(), *kind) != allowed.end(), "diagnose", call,
-           " says ", to_string(*kind), ", expected ", to_string(*allowed.begin()));
-    expect(b.recorder().take().empty(), "diagnose reports");
-
-    expect(r.try_deallocate(call.p, call.bytes, call.alignment) == kind, "try_deallocate", call,
-           " answers otherwise than diagnose, ", to_string(*kind));
-    expect(b.recorder().take().empty(), "try_deallocate reports");
-    r.deallocate(call.p, call.bytes, call.alignment);
-    expect_one_report(b, call, *kind, "deallocate");
-    expect(!r.try_resize(call.p, call.bytes, call.bytes / 2, call.alignment), "try_resize", call,
-           " says that it did");
-    expect_one_report(b, call, *kind, "try_resize");
-    expect(r.reallocate(call.p, call.bytes, call.bytes + 9, call.alignment) == nullptr,
-           "reallocate", call, " returned a block");
-    expect_one_report(b, call, *kind, "reallocate");
-    before.expect_same(b, "misuse with ", call);
-}
 
 // Blocks of each size, and live neighbours, so that no chunk empties.
 void take_threes(ledger& l) {

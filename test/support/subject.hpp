@@ -14,6 +14,10 @@
 
 namespace strata::test {
 
+class bench;
+class choices;
+class ledger;
+
 struct subject {
     /// As failures print it.
     std::string name;
@@ -46,8 +50,17 @@ struct subject {
     /// What is free waits in magazines: a call that throws may have emptied them, and slabs.
     bool gathers_late = false;
 
+    /// A thread's first call takes a cache from upstream, which stays where the call then throws.
+    bool keeps_cache = false;
+
     /// Blocks that are live when the resource is destroyed are reported.
     bool reports_leaks = false;
+
+    /// Throws bad_alloc though upstream has memory, where its own bound is reached.
+    bool has_budget = false;
+
+    /// Uses what this resource alone has; the ledger is to agree afterwards. Nothing where empty.
+    std::function<void(bench&, ledger&, choices&)> special = {};
 };
 
 /// Returns: `above`, tested over a layer of `below`.

@@ -17,70 +17,14 @@
 #include <strata/synchronized_segregated_pool_resource.hpp>
 #include <strata/tracked_block_resource.hpp>
 
+#include "make_subject.hpp"
+
 namespace strata::test {
 
 namespace {
 
 // Of a bounded resource: enough for most of what a test asks for, too little for all of it.
 constexpr std::size_t region_bytes = 128 * 1024;
-
-/// A subject for T, constructed from the arguments and, last, its upstream.
-template <class T, class... Arguments>
-subject growing(std::string name, Arguments... arguments) {
-    subject s;
-    s.name = std::move(name);
-    s.make = [=](std::pmr::memory_resource* upstream) {
-        return std::make_shared<T>(arguments..., upstream);
-    };
-    return s;
-}
-
-template <class T, class... Arguments>
-subject bounded(std::string name, Arguments... arguments) {
-    subject s = growing<T>(std::move(name), arguments...);
-    s.constructor_calls = 1;
-    s.bounded = true;
-    return s;
-}
-
-/// In a caller's buffer, which lies askew.
-template <class T, class... Arguments>
-subject in_a_buffer(std::string name, Arguments... arguments) {
-    struct both {
-        explicit both(std::pmr::memory_resource* upstream, Arguments... after)
-            : resource{buffer.data() + 1, region_bytes, after..., upstream} {}
-        std::vector<std::byte> buffer = std::vector<std::byte>(region_bytes + 1);
-        T resource;
-    };
-    subject s;
-    s.name = std::move(name);
-    s.make = [=](std::pmr::memory_resource* upstream) {
-        auto const made = std::make_shared<both>(upstream, arguments...);
-        return std::shared_ptr<resource>{made, &made->resource};
-    };
-    s.storage_bytes = region_bytes;
-    s.bounded = true;
-    return s;
-}
-
-/// With its memory inside the object.
-template <class T>
-subject arena(std::string name) {
-    subject s = growing<T>(std::move(name));
-    s.storage_bytes = sizeof(dll_arena_resource::places_type);
-    s.bounded = true;
-    return s;
-}
-
-template <class T>
-subject tracked(std::string name, tracked_block_options const& options = {}) {
-    subject s = growing<T>(std::move(name), options);
-    s.constructor_calls = options.reserve_bytes != 0 ? 1u : 0u;
-    s.records_alignment = true;
-    s.visits_by_age = true;
-    s.reports_leaks = options.report_leaks;
-    return s;
-}
 
 subject deferring(std::string name, std::size_t bytes) {
     subject s = bounded<best_fit_resource>(std::move(name), region_bytes,
@@ -110,7 +54,7 @@ subject fixed_block_for_threads(std::string name) {
 
 subject fixed_block_for_threads_in_a_buffer() {
     subject s = in_a_buffer<synchronized_fixed_block_resource>(
-        "fixed_block_resource for threads in a buffer", std::size_t{48});
+        "fixed_block_resource for threads in a buffer", region_bytes, std::size_t{48});
     s.gathers_late = true;
     return s;
 }
@@ -136,7 +80,7 @@ std::vector<subject> every_resource() {
 std::vector<subject> every_variant() {
     return {
         bounded<synchronized_best_fit_resource>("best_fit_resource behind a lock", region_bytes),
-        in_a_buffer<best_fit_resource>("best_fit_resource in a buffer"),
+        in_a_buffer<best_fit_resource>("best_fit_resource in a buffer", region_bytes),
         growing<best_fit_resource>("best_fit_resource without a region"),
         growing<best_fit_resource>("best_fit_resource of further regions",
                                    best_fit_options{.growth_bytes = 8000}),
@@ -145,12 +89,14 @@ std::vector<subject> every_variant() {
         deferring("best_fit_resource deferring", 16384),
         deferring("best_fit_resource deferring a little", 100),
         arena<synchronized_dll_arena_resource>("dll_arena_resource behind a lock"),
-        in_a_buffer<basic_dll_arena_resource<0, std::uint32_t>>("dll_arena_resource in a buffer"),
+        in_a_buffer<basic_dll_arena_resource<0, std::uint32_t>>("dll_arena_resource in a buffer",
+                                                                region_bytes),
         bounded<synchronized<fixed_block_resource>>("fixed_block_resource behind a lock",
                                                     region_bytes, std::size_t{64}),
         fixed_block_for_threads("fixed_block_resource for threads"),
         fixed_block_for_threads_in_a_buffer(),
-        in_a_buffer<fixed_block_resource>("fixed_block_resource in a buffer", std::size_t{48}),
+        in_a_buffer<fixed_block_resource>("fixed_block_resource in a buffer", region_bytes,
+                                          std::size_t{48}),
         bounded<fixed_block_resource>("fixed_block_resource of 8 bytes", region_bytes / 4,
                                       std::size_t{8}),
         bounded<fixed_block_resource>("fixed_block_resource of 1000 bytes", region_bytes,

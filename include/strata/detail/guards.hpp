@@ -10,7 +10,7 @@
 // i is the index of the block's record; the word is made from it and from what was asked for, so
 // that the header checks itself and the size that a free is called with, and a guard that was copied
 // along with a block is seen at its new place. No byte of the word is 0, 0xff or text, so that no
-// usual stray write goes unseen.
+// usual stray write goes unseen. 40 bits of it are mixed ones.
 
 #include <array>
 #include <bit>
@@ -42,7 +42,9 @@ inline std::uint64_t guard_word(guarded const& of) noexcept {
     std::uint64_t mixed = address_of(of.block) ^ of.index << 32 ^ std::rotl(of.bytes, 18) ^
                           std::rotl(of.alignment, 56);
     mixed *= 0x9e3779b97f4a7c15u; // the golden ratio's bits
-    mixed ^= mixed >> 32;
+    // What differs in the upper bits alone, as two alignments do, is not mixed: so that none of them
+    // is masked out there and here.
+    mixed ^= mixed >> 29;
     return (mixed & 0x3e3e3e3e3e3e3e3eu) | 0x8181818181818181u;
 }
 
