@@ -104,10 +104,10 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
             return allocate_slow(bytes, alignment);
         void* const p = pool.pop();
         if (p == nullptr) [[unlikely]] {
-            mine.mutex.leave(outside);
+            mine.mutex.leave();
             return allocate_slow(bytes, alignment);
         }
-        mine.mutex.leave(outside, bytes);
+        mine.mutex.leave_from(outside, bytes);
         return p;
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
@@ -120,7 +120,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
             return deallocate_slow(p, bytes, alignment);
         if (!pool.is_last(p) || !pool.push_last())
             return deallocate_any(mine, p, bytes, alignment, pool);
-        mine.mutex.leave(outside, 0 - bytes);
+        mine.mutex.leave_from(outside, 0 - bytes);
     }
 
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,

@@ -43,17 +43,17 @@ class biased_mutex {
         std::atomic_signal_fence(std::memory_order_seq_cst); // the compiler's order, at least
         if (!is_revoked_.load(std::memory_order_acquire)) [[likely]]
             return true;
-        leave(before, 0);
+        set(before);
         return false;
     }
     void enter() noexcept;
     /// Adds to the sum, which may wrap. Requires: before == outside() when it entered.
-    void leave(std::uint64_t before, std::size_t added) noexcept {
-        word_.store(before + 2 * std::uint64_t{added}, std::memory_order_release);
+    void leave_from(std::uint64_t before, std::size_t added) noexcept {
+        set(before + 2 * std::uint64_t{added});
     }
-    void leave(std::size_t added = 0) noexcept { leave(outside() - inside, added); }
+    void leave(std::size_t added = 0) noexcept { leave_from(outside() - inside, added); }
     /// Requires: it is outside.
-    void add(std::size_t n) noexcept { leave(outside(), n); }
+    void add(std::size_t n) noexcept { leave_from(outside(), n); }
 
     class owner_lock {
       public:
@@ -79,6 +79,7 @@ class biased_mutex {
   private:
     static constexpr std::uint64_t inside = 1;
     static bool can_be_biased() noexcept;
+    void set(std::uint64_t word) noexcept { word_.store(word, std::memory_order_release); }
 
     std::atomic<std::uint64_t> word_{0};
     std::atomic<bool> is_revoked_;
