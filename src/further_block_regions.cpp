@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata::detail {
@@ -50,6 +51,7 @@ bool further_block_regions::grow(geometry const& like, std::pmr::memory_resource
     first_ = ::new (behind)
         further{block_region{memory, like.blocks, like.block_bytes}, like.alignment, first_};
     recent_ = first_;
+    carve(memory, memory, like.blocks * like.block_bytes);
     return true;
 }
 
@@ -75,7 +77,7 @@ block_region const* further_block_regions::next_above(void const* p) const noexc
 void further_block_regions::give_back(further* list, std::pmr::memory_resource* upstream) noexcept {
     while (list != nullptr) {
         further* const gone = std::exchange(list, list->next);
-        return_upstream(upstream, gone->region.base(), gone->bytes(), gone->alignment);
+        return_carved(upstream, gone->region.base(), gone->bytes(), gone->alignment);
     }
 }
 

@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/biased_mutex.hpp>
 #include <strata/detail/class_pool.hpp>
 #include <strata/detail/size_classes.hpp>
@@ -51,6 +52,7 @@ struct alignas(64) pool_shard : thread_cache {
             std::uint64_t const free = *s.word;
             if ((free & last_bit_) != 0 || s.is_pending.load(std::memory_order_relaxed) != 0)
                 return false;
+            take_back(last_, s.block_bytes);
             store_relaxed(*s.word, free | last_bit_);
             --s.count;
             return true;

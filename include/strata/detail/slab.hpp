@@ -30,6 +30,7 @@
 #include <cstdint>
 #include <new>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/bits.hpp>
 #include <strata/detail/exact_divider.hpp>
 
@@ -46,10 +47,10 @@ class class_pool;
 struct slab {
     std::byte* begin;
     std::atomic<class_pool*> owner; ///< null: the slab is empty and belongs to no class
-    exact_divider block_of; ///< from offset to block
+    exact_divider block_of;         ///< from offset to block
     std::uint64_t* word = const_cast<std::uint64_t*>(&no_block_free_); ///< the current word of bits
-    std::byte* word_begin;  ///< the block of its first bit
-    std::uint32_t count;    ///< I2
+    std::byte* word_begin; ///< the block of its first bit
+    std::uint32_t count;   ///< I2
     std::uint32_t blocks;
     std::uint32_t block_bytes;
     std::atomic<std::uint32_t> is_pending; ///< 1 while it is in a list of those with remote bits
@@ -84,6 +85,7 @@ struct slab {
         std::uint64_t const free = word_of_it;
         if ((free & mark) != 0)
             return false;
+        take_back(p, block_bytes);
         store_relaxed(word_of_it, free | mark);
         --count;
         return true;
@@ -95,7 +97,8 @@ struct slab {
         std::uint64_t const i = block_of(offset_between(begin, p));
         std::uint64_t const mark = std::uint64_t{1} << i % 64;
         return i < blocks && (load_relaxed(bits()[i / 64]) & mark) == 0 &&
-               (std::atomic_ref{remote[i / 64]}.fetch_or(mark) & mark) == 0;
+               (take_back(p, block_bytes),
+                (std::atomic_ref{remote[i / 64]}.fetch_or(mark) & mark) == 0);
     }
     /// Moves remote bits to the owner's; count stays. Of a block that was freed twice, by its owner
     /// and another at the same instant, the address is put in `twice`.
