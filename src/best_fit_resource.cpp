@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata {
@@ -19,6 +20,7 @@ best_fit_resource::best_fit_resource(std::size_t bytes, best_fit_options const& 
     region_bytes_ = detail::outside_places::bytes_for(granules, granule_bytes);
     owned_ = beyond_.upstream()->allocate(region_bytes_, detail::outside_places::alignment);
     region_.places = {detail::as_bytes(owned_), granules, granule_bytes};
+    detail::carve(owned_, region_.places.base(), region_.capacity_bytes());
 }
 
 best_fit_resource::best_fit_resource(void* buffer, std::size_t bytes,
@@ -30,8 +32,10 @@ best_fit_resource::best_fit_resource(void* buffer, std::size_t bytes,
 
 best_fit_resource::~best_fit_resource() {
     if (owned_ != nullptr)
-        detail::return_upstream(beyond_.upstream(), owned_, region_bytes_,
-                                detail::outside_places::alignment);
+        detail::return_carved(beyond_.upstream(), owned_, region_bytes_,
+                              detail::outside_places::alignment);
+    else
+        detail::open(region_.places.base(), region_.capacity_bytes());
 }
 
 void best_fit_resource::assign(void* buffer, std::size_t bytes) {
@@ -41,11 +45,13 @@ void best_fit_resource::assign(void* buffer, std::size_t bytes) {
                                         detail::most_best_fit_granules};
     void* const before = std::exchange(owned_, nullptr);
     std::size_t const bytes_before = std::exchange(region_bytes_, bytes);
+    detail::open(region_.places.base(), region_.capacity_bytes());
     region_.places = places;
     region_.free_all();
+    detail::carve(nullptr, places.base(), region_.capacity_bytes());
     if (before != nullptr)
-        detail::return_upstream(beyond_.upstream(), before, bytes_before,
-                                detail::outside_places::alignment);
+        detail::return_carved(beyond_.upstream(), before, bytes_before,
+                              detail::outside_places::alignment);
 }
 
 } // namespace strata

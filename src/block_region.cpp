@@ -3,6 +3,8 @@
 
 #include <memory>
 
+#include <strata/detail/annotate.hpp>
+
 namespace strata::detail {
 
 namespace {
@@ -83,6 +85,7 @@ bool block_region::give_any_one(void* p, std::size_t bytes, std::size_t alignmen
     if (i >= blocks_ || bytes > block_bytes_ || alignment > alignment_ || free_.is_free(i) ||
         p == front_ || is_near_run(i))
         return false;
+    take_back(p, block_bytes_);
     if (front_ == nullptr && address_of(p) <= std::max(edge_, address_of(last_)))
         set_front(p);
     else if (address_of(p) < address_of(front_))
@@ -117,6 +120,7 @@ std::optional<misuse_kind> block_region::give(void* p, std::size_t bytes,
     std::size_t const first = index_of(p);
     unjoin(first + 1, n - 1);
     drop_front();
+    take_back(p, n * block_bytes_);
     free_.give(first, n);
     return std::nullopt;
 }
@@ -181,6 +185,7 @@ void block_region::give_all() noexcept {
     front_ = last_ = nullptr;
     edge_ = 0;
     singles_ = blocks_;
+    hide(base_, capacity_bytes());
 }
 
 bool block_region::is_all_free() const noexcept {

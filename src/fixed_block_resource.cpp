@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata {
@@ -57,6 +58,7 @@ fixed_block_resource::fixed_block_resource(std::size_t capacity_bytes, std::size
     if (options_.prefault)
         detail::touch_pages(region_, region_bytes_);
     static_cast<block_region&>(*this) = block_region{region_, blocks, stride};
+    detail::carve(region_, region_, blocks * stride);
 }
 
 fixed_block_resource::fixed_block_resource(void* buffer, std::size_t bytes, std::size_t block_bytes,
@@ -77,12 +79,15 @@ fixed_block_resource::fixed_block_resource(void* buffer, std::size_t bytes, std:
     if (options_.prefault)
         detail::touch_pages(buffer, bytes);
     static_cast<block_region&>(*this) = block_region{base, blocks, stride};
+    detail::carve(nullptr, base, blocks * stride);
 }
 
 fixed_block_resource::~fixed_block_resource() {
     further_.release(served_.upstream());
     if (region_ != nullptr)
-        detail::return_upstream(served_.upstream(), region_, region_bytes_, region_alignment_);
+        detail::return_carved(served_.upstream(), region_, region_bytes_, region_alignment_);
+    else
+        detail::open(base(), capacity_bytes());
 }
 
 // What take_one leaves: the last free block of a word, an uncommon alignment, a run, a full region.
@@ -93,7 +98,7 @@ void* fixed_block_resource::allocate_slow(std::size_t bytes, std::size_t alignme
     if (p == nullptr) [[unlikely]]
         return served_.allocate(bytes, alignment);
     requested_bytes_ += bytes;
-    return p;
+    return detail::hand_out(p, bytes);
 }
 
 // Returns: null where the pool does not grow, or not for this.
@@ -135,6 +140,7 @@ bool fixed_block_resource::do_try_resize(void* p, std::size_t old_bytes, std::si
     if (!region->resize(p, old_bytes, new_bytes))
         return false;
     requested_bytes_ += new_bytes - old_bytes;
+    detail::refit(p, old_bytes, new_bytes);
     return true;
 }
 

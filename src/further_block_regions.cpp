@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata::detail {
@@ -51,6 +52,7 @@ void* further_block_regions::take_from_new(geometry const& like, std::size_t byt
     void* const behind = memory + region_bytes;
     auto* const added = ::new (behind)
         further{block_region{memory, like.blocks, like.block_bytes}, like.alignment, nullptr};
+    carve(memory, memory, like.blocks * like.block_bytes);
     void* const p = added->region.take(bytes, alignment);
     if (p == nullptr) {
         give_back(added, upstream);
@@ -83,7 +85,7 @@ block_region const* further_block_regions::next_above(void const* p) const noexc
 void further_block_regions::give_back(further* list, std::pmr::memory_resource* upstream) noexcept {
     while (list != nullptr) {
         further* const gone = std::exchange(list, list->next);
-        return_upstream(upstream, gone->region.base(), gone->bytes(), gone->alignment);
+        return_carved(upstream, gone->region.base(), gone->bytes(), gone->alignment);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <new>
 #include <utility>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata::detail {
@@ -14,14 +15,14 @@ namespace strata::detail {
 void* further_regions::allocate(std::size_t bytes, std::size_t alignment) {
     for (further* f = first_; f != nullptr; f = f->next)
         if (void* const p = f->region.allocate(bytes, alignment))
-            return p;
+            return hand_out(p, bytes);
     bool const has_room =
         bytes <= growth_bytes_ && growth_bytes_ != 0 &&
         (alignment <= outside_places::alignment ||
          alignment <= growth_bytes_ - align_up(bytes, best_fit_region::granule_bytes));
     if (!has_room || !is_power_of_two(alignment) || !grow())
         return served_.allocate(bytes, alignment);
-    return first_->region.allocate(bytes, alignment);
+    return hand_out(first_->region.allocate(bytes, alignment), bytes);
 }
 
 // Returns: whether upstream had memory for one more; where not, it may still have it for the request.
@@ -39,6 +40,7 @@ bool further_regions::grow() {
     first_ = ::new (memory) further{{}, whole, first_};
     first_->region.places = {as_bytes(memory) + head, granules, best_fit_region::granule_bytes};
     first_->region.defer(deferred_bytes_);
+    carve(memory, first_->region.places.base(), first_->region.capacity_bytes());
     return true;
 }
 
@@ -54,8 +56,10 @@ std::optional<misuse_kind> further_regions::deallocate(void* p, std::size_t byte
     further* const f = region_of(p);
     if (f == nullptr)
         return served_.deallocate(p, bytes, alignment);
-    if (f->region.deallocate(p, bytes, alignment))
+    if (f->region.deallocate(p, bytes, alignment)) {
+        take_back(p, best_fit_region::granule_bytes * best_fit_region::granules_for(bytes));
         return std::nullopt;
+    }
     return f->region.diagnose(p, bytes, alignment);
 }
 
@@ -76,7 +80,7 @@ bool further_regions::try_resize(void const* p, std::size_t old_bytes,
 void further_regions::give_back(further* list) const noexcept {
     while (list != nullptr) {
         further* const gone = std::exchange(list, list->next);
-        return_upstream(upstream(), gone, gone->bytes, outside_places::alignment);
+        return_carved(upstream(), gone, gone->bytes, outside_places::alignment);
     }
 }
 

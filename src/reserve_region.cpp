@@ -7,6 +7,7 @@
 #include <memory>
 #include <new>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata::detail {
@@ -30,9 +31,11 @@ reserve_region::reserve_region(std::size_t bytes, std::pmr::memory_resource* ups
     marks_ = static_cast<bit_word*>(static_cast<void*>(memory_ + bytes_));
     std::uninitialized_value_construct_n(marks_, words_for_bits(granules()));
     free_ = free_bits{marks_ + words_for_bits(granules()), granules()};
+    hide(memory_, bytes_);
 }
 
 reserve_region::~reserve_region() {
+    open(memory_, bytes_);
     if (bytes_ != 0)
         return_upstream(upstream_, memory_, held_bytes(), granule);
 }
@@ -54,6 +57,7 @@ void* reserve_region::take_low(std::size_t bytes, std::size_t alignment,
     if (first == free_bits::none)
         return nullptr;
     free_.take(first, granules_in(bytes));
+    open(memory_ + first * granule, bytes);
     return memory_ + first * granule;
 }
 
@@ -67,11 +71,13 @@ void* reserve_region::take_high(std::size_t bytes) noexcept {
     if (end == 0)
         return nullptr;
     free_.take(end - wanted, wanted);
+    open(memory_ + (end - wanted) * granule, bytes);
     return memory_ + (end - wanted) * granule;
 }
 
 void reserve_region::put(void* p, std::size_t bytes) noexcept {
     free_.give(granule_of(p), granules_in(bytes));
+    hide(p, granules_in(bytes) * granule);
 }
 
 std::size_t reserve_region::marks() const noexcept {

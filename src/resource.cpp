@@ -5,9 +5,14 @@
 #include <cstring>
 #include <new>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/note.hpp>
 
 namespace strata {
+
+#if defined(STRATA_POISON)
+extern char const detail::library_poisons = 1; // here, for every program takes this file
+#endif
 
 void resource::report(misuse_kind kind, void const* p, std::size_t bytes,
                       std::size_t alignment) const {

@@ -19,7 +19,7 @@ void* segregated_pool_resource::allocate_large(std::size_t bytes, std::size_t al
     if (p == nullptr)
         return allocate_next(bytes, alignment, c);
     bytes_taken_ += bytes;
-    return p;
+    return detail::hand_out(p, bytes);
 }
 
 // The current word has no block: there may be a next one, or upstream has to serve.
@@ -29,7 +29,7 @@ void* segregated_pool_resource::allocate_next(std::size_t bytes, std::size_t ali
         return served_.allocate(bytes, alignment);
     refill(c);
     bytes_taken_ += bytes;
-    return pools_[c].pop();
+    return detail::hand_out(pools_[c].pop(), bytes);
 }
 
 // The current slab is full: takes another that has a block.
@@ -46,8 +46,12 @@ void segregated_pool_resource::refill(std::size_t c) {
 
 // Frees a block of this pool. Returns: whether p is one.
 bool segregated_pool_resource::push(void const* p, class_pool& pool) noexcept {
-    if (pool.is_last(p))
-        return pool.push_last(p);
+    if (pool.is_last(p)) {
+        if (!pool.push_last(p))
+            return false;
+        detail::take_back(p, classes_.block_bytes(static_cast<std::size_t>(&pool - pools_.data())));
+        return true;
+    }
     slab* const s = source_.find(p);
     if (s == nullptr || s->owner != &pool || !s->push(p))
         return false;
@@ -94,6 +98,7 @@ bool segregated_pool_resource::do_try_resize(void* p, std::size_t old_bytes, std
         return false;
     bytes_taken_ += new_bytes;
     bytes_returned_ += old_bytes;
+    detail::refit(p, old_bytes, new_bytes);
     return true;
 }
 

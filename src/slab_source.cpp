@@ -9,6 +9,7 @@
 #include <new>
 #include <utility>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/rare_path.hpp>
 #include <strata/detail/return_upstream.hpp>
 
@@ -290,6 +291,7 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
     table_.insert(*c);
     chunk_bytes_ += bytes;
     ++idle_chunks_;
+    carve(base, base, laid_out.slab_area);
     return c;
 }
 
@@ -311,7 +313,7 @@ void slab_source::give_back(chunk* list) noexcept {
         table_.release(upstream_);
     while (list != nullptr) {
         chunk const gone = *list;
-        return_upstream(upstream_, gone.base, gone.bytes, gone.slab_bytes);
+        return_carved(upstream_, gone.base, gone.bytes, gone.slab_bytes);
         list = gone.next;
     }
 }

@@ -139,7 +139,7 @@ void* synchronized_fixed_block_resource::allocate_slow(std::size_t bytes, std::s
         draw(*mine);
         if (!mine->blocks.is_empty()) {
             detail::add_relaxed(mine->bytes_taken, bytes);
-            return mine->blocks.pop();
+            return detail::hand_out(mine->blocks.pop(), bytes);
         }
     }
     if (mine != nullptr) // its blocks may make a run
@@ -179,6 +179,7 @@ synchronized_fixed_block_resource::do_try_deallocate(void* p, std::size_t bytes,
         if (m.is_full())
             flush_oldest(*mine, (m.capacity() + 1) / 2);
         detail::add_relaxed(mine->bytes_returned, bytes);
+        detail::take_back(p, block_bytes());
         m.push(p, marks_ + pool_.index_of(p));
         return std::nullopt;
     }

@@ -152,7 +152,7 @@ void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes,
         }
         if (p != nullptr) {
             mine.mutex.add(bytes);
-            return p;
+            return detail::hand_out(p, bytes);
         }
         hand_in(found.strays);
         tell(found);
@@ -194,7 +194,7 @@ void* synchronized_segregated_pool_resource::pop_of_any(std::size_t bytes, std::
     tell(found);
     if (p != nullptr)
         returned_without_shard_.fetch_sub(bytes, std::memory_order_relaxed);
-    return p;
+    return p != nullptr ? detail::hand_out(p, bytes) : p;
 }
 
 // Requires: the source's lock, no shard's.
@@ -411,6 +411,7 @@ bool synchronized_segregated_pool_resource::do_try_resize(void* p, std::size_t o
     if (class_of(new_bytes, alignment) != s->size_class)
         return false;
     returned_without_shard_.fetch_add(old_bytes - new_bytes, std::memory_order_relaxed);
+    detail::refit(p, old_bytes, new_bytes);
     return true;
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/call_stack.hpp>
 #include <strata/detail/guards.hpp>
 #include <strata/detail/return_upstream.hpp>
@@ -101,6 +102,8 @@ inline void tracked_block_resource::enter(index r, std::byte* block, std::size_t
     records_.push_back(r, block);
     records_.facts_of(r) = {bytes, alignment, ++totals_.allocations, label_};
     detail::write_guards(block, {block, bytes, alignment, r});
+    detail::hide(block - guard_bytes, guard_bytes);
+    detail::hide(block + bytes, guard_bytes);
 
     live_bytes_ += bytes;
     peak_live_bytes_ = std::max(peak_live_bytes_, live_bytes_);
@@ -123,6 +126,7 @@ void* tracked_block_resource::do_allocate(std::size_t bytes, std::size_t alignme
         if (!records_.has_room() || !starts_.insert_where_room(block)) [[unlikely]]
             make_room(block, bytes, alignment);
         block_bytes_held_ += f.bytes;
+        detail::carve(block - f.alignment, block, 0);
         r = records_.take();
     } catch (std::bad_alloc const&) {
         block = take_from_reserve(bytes, alignment, r);
@@ -134,7 +138,7 @@ void* tracked_block_resource::do_allocate(std::size_t bytes, std::size_t alignme
         }
     }
     enter(r, block, bytes, alignment);
-    return block;
+    return detail::hand_out(block, bytes);
 }
 
 // Whether the request is one that can be met, within the budget.
@@ -224,7 +228,8 @@ inline void tracked_block_resource::give_back(index r, request const& block) noe
     block_bytes_held_ -= f.bytes;
     records_.put(r);
     auto* const memory = as_bytes(const_cast<void*>(block.address)) - f.alignment;
-    detail::return_upstream(upstream_, memory, f.bytes, f.alignment);
+    detail::take_back(block.address, 0);
+    detail::return_carved(upstream_, memory, f.bytes, f.alignment);
 }
 
 // Frees a block from upstream where nothing is wrong. Returns: whether it did.

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include <strata/best_fit_resource.hpp>
+#include <strata/detail/annotate.hpp>
 
 #include "support/counting_upstream.hpp"
 #include "support/misuse_recorder.hpp"
@@ -313,6 +314,7 @@ BOOST_AUTO_TEST_CASE(check_invariants_finds_damage_and_survives_it) {
     BOOST_TEST(finds(10, std::uint64_t{1}));          // live, behind top
     BOOST_TEST(finds(0, std::uint64_t{1} << 2 * 11)); // a live block's
     region.deallocate(freed, 64);
+    strata::detail::open(freed, 64);
     for (int const byte : {0xdd, 0xff, 0x01}) { // written to after it was freed
         std::memset(freed, byte, 64);
         BOOST_TEST(!region.check_invariants());

@@ -16,6 +16,7 @@
 
 #include <sys/mman.h>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/fixed_block_resource.hpp>
 
 #include "support/counting_upstream.hpp"
@@ -267,6 +268,8 @@ BOOST_AUTO_TEST_CASE(freed_memory_is_never_written) {
     BOOST_TEST(pool.try_resize(pair, 48, 20, 8));
     pool.deallocate(pair, 20, 8);
     pool.release();
+    for (void* const p : blocks)
+        strata::detail::open(p, 24); // to look at
     for (std::size_t i = 0; i < blocks.size(); ++i)
         for (std::size_t k = 0; k < 24; ++k)
             BOOST_REQUIRE((*byte_at(blocks[i], k) == std::byte{pattern(i)}));
@@ -794,6 +797,7 @@ BOOST_AUTO_TEST_CASE(a_buffer_grows_as_well_and_keeps_its_contents_when_its_page
     both.prefault = true;
     fixed_block_resource pool{memory.data(), memory.size(), 64, both, &upstream};
     BOOST_TEST(pool.capacity_blocks() > 300u);
+    strata::detail::open(memory.data(), memory.size()); // to look at
     for (std::size_t i = 0; i < pool.capacity_blocks() * 64; ++i)
         BOOST_REQUIRE((memory[i] == std::byte{0xEE}));
     static_cast<void>(take_all(pool));

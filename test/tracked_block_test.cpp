@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/synchronized.hpp>
 #include <strata/tracked_block_tools.hpp>
 
@@ -47,6 +48,12 @@ constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
 
 std::byte* at(void* p, std::ptrdiff_t offset) {
     return static_cast<std::byte*>(p) + offset;
+}
+
+// The same where nobody may look or write: tools are told that this test does.
+std::byte* hidden_at(void* p, std::ptrdiff_t offset, std::size_t bytes = 1) {
+    strata::detail::open(at(p, offset), bytes);
+    return at(p, offset);
 }
 
 tracked_block_options with_budget(std::size_t bytes) {
@@ -354,10 +361,10 @@ BOOST_AUTO_TEST_CASE(misuses_are_counted_by_kind) {
     for (int i = 0; i < 3; ++i)
         tracked.deallocate(p, 40);
     BOOST_TEST((tracked.try_deallocate(p, 48, 8) == misuse_kind::alignment_mismatch));
-    *at(p, 48) = std::byte{0};
+    *hidden_at(p, 48) = std::byte{0};
     tracked.deallocate(p, 48);
     tracked.deallocate(p, 48);
-    *at(tracked.allocate(8), -1) = std::byte{0};
+    *hidden_at(tracked.allocate(8), -1) = std::byte{0};
     BOOST_TEST(tracked.totals().all_misuses() == 6u);
     BOOST_TEST(tracked.totals().misuses_of(misuse_kind::size_mismatch) == 3u);
     BOOST_TEST(tracked.totals().misuses_of(misuse_kind::alignment_mismatch) == 1u);
@@ -443,23 +450,23 @@ BOOST_AUTO_TEST_CASE(damage_is_shown_byte_by_byte) {
     tracked_block_resource tracked;
     label_scope const label{tracked, "names"};
     void* const p = tracked.allocate(10);
-    std::memcpy(at(p, 10), "Hi\x01", 3);
+    std::memcpy(hidden_at(p, 10, 3), "Hi\x01", 3);
     tracked.deallocate(p, 10);
     BOOST_TEST(last_detail() ==
                "up to 3 bytes past its end: 48 69 01 \"Hi.\"; allocation 1, label \"names\"");
     void* const q = tracked.allocate(10);
-    *at(q, 14) = std::byte{'!'}; // the bytes between are as they were
+    *hidden_at(q, 14) = std::byte{'!'}; // the bytes between are as they were
     BOOST_TEST((tracked.reallocate(q, 10, 20) == nullptr));
     BOOST_TEST(last_detail() ==
                "up to 5 bytes past its end: 21 \"!\"; allocation 2, label \"names\"");
     tracked.deallocate(q, 10);
     details.clear();
     void* const r = tracked.allocate(10);
-    std::memset(at(r, -1), 0, 1);
+    std::memset(hidden_at(r, -1), 0, 1);
     tracked.release();
     BOOST_TEST(last_detail().find("up to 1 byte before its start: 00 \".\"") == 0u);
     void* const s = tracked.allocate(10);
-    std::memset(at(s, 10), 'x', 16);
+    std::memset(hidden_at(s, 10, 16), 'x', 16);
     tracked.deallocate(s, 10);
     BOOST_TEST(last_detail().find("up to at least 16 bytes past its end: 78 78") == 0u);
 }
@@ -483,7 +490,7 @@ BOOST_AUTO_TEST_CASE(words_reach_the_report_of_a_lock_around_it) {
     handler_scope const handler{keep_detail};
     strata::synchronized_tracked_block_resource tracked;
     void* const p = tracked.allocate(3);
-    *at(p, 3) = std::byte{'A'};
+    *hidden_at(p, 3) = std::byte{'A'};
     tracked.deallocate(p, 3);
     BOOST_TEST(last_detail() == "up to 1 byte past its end: 41 \"A\"; allocation 1");
 }
@@ -513,8 +520,8 @@ BOOST_AUTO_TEST_CASE(every_byte_of_both_guards_is_watched) {
                 for (std::ptrdiff_t offset = -16; offset < 16; ++offset) {
                     void* const p = tracked.allocate(bytes, alignment);
                     void* const next = tracked.allocate(8);
-                    std::byte* const hit =
-                        at(p, offset < 0 ? offset : static_cast<std::ptrdiff_t>(bytes) + offset);
+                    std::byte* const hit = hidden_at(
+                        p, offset < 0 ? offset : static_cast<std::ptrdiff_t>(bytes) + offset);
                     *hit ^= std::byte{0x10};
                     misuse_kind const kind =
                         offset < 0 ? misuse_kind::underrun : misuse_kind::overrun;
@@ -540,13 +547,13 @@ BOOST_AUTO_TEST_CASE(usual_stray_writes_differ_from_every_guard) {
         std::size_t const bytes = static_cast<std::size_t>(round);
         for (int stray : {0x00, 0x20, 0x41, 0x7a, 0xcc, 0xcd, 0xff}) {
             void* const p = tracked.allocate(bytes);
-            *at(p, round) = static_cast<std::byte>(stray);
+            *hidden_at(p, round) = static_cast<std::byte>(stray);
             BOOST_REQUIRE((tracked.try_deallocate(p, bytes) == misuse_kind::overrun));
         }
         // A copy that takes the guard of its source along.
         void* const from = tracked.allocate(bytes);
         void* const to = tracked.allocate(bytes);
-        std::memcpy(to, from, bytes + 16);
+        std::memcpy(hidden_at(to, 0, bytes + 16), hidden_at(from, 0, bytes + 16), bytes + 16);
         BOOST_REQUIRE((tracked.try_deallocate(to, bytes) == misuse_kind::overrun));
         BOOST_REQUIRE(!tracked.try_deallocate(from, bytes));
     }
@@ -561,7 +568,8 @@ BOOST_AUTO_TEST_CASE(guards_differ_where_blocks_lie_at_the_distance_of_records) 
         p = static_cast<std::byte*>(tracked.allocate(32)); // 64 with its guards
     for (std::size_t i = 0; i < blocks.size(); ++i)
         for (std::size_t j = 0; j < i; ++j)
-            BOOST_REQUIRE(std::memcmp(blocks[i] + 32, blocks[j] + 32, 16) != 0);
+            BOOST_REQUIRE(
+                std::memcmp(hidden_at(blocks[i], 32, 16), hidden_at(blocks[j], 32, 16), 16) != 0);
     tracked.release();
 }
 
@@ -572,13 +580,13 @@ BOOST_AUTO_TEST_CASE(a_stale_header_is_not_believed) {
     void* const p = tracked.allocate(100);
     void* const q = tracked.allocate(3000);
     std::array<std::byte, 16> header;
-    std::memcpy(header.data(), at(p, -16), header.size());
+    std::memcpy(header.data(), hidden_at(p, -16, header.size()), header.size());
     tracked.deallocate(p, 100);
     tracked.deallocate(q, 3000);
     void* const again = tracked.allocate(100);  // with q's record
     void* const other = tracked.allocate(3000); // with p's record
     BOOST_REQUIRE(again == p);
-    std::memcpy(at(p, -16), header.data(), header.size());
+    std::memcpy(hidden_at(p, -16, header.size()), header.data(), header.size());
     BOOST_TEST((tracked.try_deallocate(again, 100) == misuse_kind::underrun));
     BOOST_TEST(!tracked.try_deallocate(other, 3000));
     BOOST_TEST(tracked.check_invariants());
@@ -593,7 +601,7 @@ BOOST_AUTO_TEST_CASE(damaged_headers_lose_nothing) {
         for (void*& p : blocks)
             p = tracked.allocate(24, 64);
         for (void* p : blocks)
-            std::memset(at(p, -64), 0xa5, 64);
+            std::memset(hidden_at(p, -64, 64), 0xa5, 64);
         std::vector<std::size_t> const all(100, 24);
         BOOST_TEST(sizes_of(tracked) == all, boost::test_tools::per_element());
         for (std::size_t i = 0; i < 50; ++i)
@@ -609,8 +617,8 @@ BOOST_AUTO_TEST_CASE(damaged_headers_lose_nothing) {
 BOOST_AUTO_TEST_CASE(invariants_are_broken_by_a_damaged_block) {
     misuse_recorder recorder;
     tracked_block_resource tracked;
-    auto* const p = static_cast<char*>(tracked.allocate(10));
-    p[10] = 0;
+    void* const p = tracked.allocate(10);
+    *hidden_at(p, 10) = std::byte{0};
     BOOST_TEST(!tracked.check_invariants()); // says so on stderr
     tracked.deallocate(p, 10);
     BOOST_TEST(tracked.check_invariants());
@@ -620,7 +628,7 @@ BOOST_AUTO_TEST_CASE(a_damaged_block_is_not_moved) {
     misuse_recorder recorder;
     tracked_block_resource tracked;
     void* const p = tracked.allocate(10);
-    *at(p, 10) = std::byte{0};
+    *hidden_at(p, 10) = std::byte{0};
     BOOST_TEST((tracked.reallocate(p, 10, 20) == nullptr));
     expect_heard(recorder, misuse_kind::overrun, p, 10, 16);
     BOOST_TEST(!tracked.try_resize(p, 10, 5));
@@ -639,13 +647,13 @@ BOOST_AUTO_TEST_CASE(a_handler_may_throw) {
         for (void*& p : blocks)
             p = tracked.allocate(8);
         BOOST_CHECK_THROW(tracked.deallocate(blocks[0], 9), std::runtime_error);
-        *at(blocks[1], 8) = std::byte{0};
+        *hidden_at(blocks[1], 8) = std::byte{0};
         BOOST_CHECK_THROW(tracked.deallocate(blocks[1], 8), std::runtime_error);
         BOOST_TEST(tracked.stats().live_blocks == 4u); // the overrun one was freed
-        *at(blocks[3], 8) = std::byte{0};
+        *hidden_at(blocks[3], 8) = std::byte{0};
         BOOST_CHECK_THROW(tracked.release(), std::runtime_error);
         BOOST_TEST(tracked.check_invariants());
-        *at(blocks[4], -1) = std::byte{0}; // the destructor swallows
+        *hidden_at(blocks[4], -1) = std::byte{0}; // the destructor swallows
     }
     BOOST_TEST(upstream.settled());
 }
@@ -1206,7 +1214,7 @@ BOOST_AUTO_TEST_CASE(random_operations_agree_with_a_model) {
         BOOST_REQUIRE(sound(b));
         bool const overrun = below(20) == 0;
         if (overrun)
-            b.p[b.bytes + below(16)] ^= 0x55;
+            *hidden_at(b.p, static_cast<std::ptrdiff_t>(b.bytes + below(16))) ^= std::byte{0x55};
         auto const answer = tracked.try_deallocate(b.p, b.bytes, b.alignment);
         BOOST_REQUIRE((answer == (overrun ? std::optional{misuse_kind::overrun} : std::nullopt)));
         BOOST_REQUIRE(tracked.try_deallocate(b.p, b.bytes, b.alignment));

@@ -41,6 +41,7 @@
 #include <memory_resource>
 #include <type_traits>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/good_fit_index.hpp>
 #include <strata/detail/outside_places.hpp>
 #include <strata/detail/region_resource.hpp>
@@ -53,6 +54,7 @@ namespace detail {
 template <std::size_t Bytes, std::size_t GranuleBytes>
 class inside_places {
   public:
+    static constexpr bool is_inside = true; ///< its object
     [[nodiscard]] std::byte* base() const noexcept { return const_cast<std::byte*>(memory_.bytes); }
     [[nodiscard]] mark_word* bits() const noexcept { return const_cast<mark_word*>(bits_); }
     [[nodiscard]] static constexpr std::size_t granules() noexcept { return Bytes / GranuleBytes; }
@@ -108,12 +110,20 @@ class basic_dll_arena_resource final : public detail::dll_arena_base<Bytes, Inde
                              std::pmr::memory_resource* upstream = nullptr) requires(Bytes == 0)
         : base{bytes, upstream} {
         base::region_.places = {buffer, bytes, base::granule_bytes, most_granules};
+        detail::carve(nullptr, base::region_.places.base(), base::capacity_bytes());
     }
+    ~basic_dll_arena_resource() override { open(); }
 
     /// Returns: the arena's state at this moment.
-    [[nodiscard]] image_type const& image() const noexcept { return base::region_; }
+    [[nodiscard]] image_type const& image() const noexcept {
+        open(); // for whoever copies it
+        return base::region_;
+    }
 
   private:
+    void open() const noexcept {
+        detail::open(base::region_.places.base(), base::region_.capacity_bytes());
+    }
     [[nodiscard]] char const* do_name() const noexcept override { return "dll_arena_resource"; }
 };
 

@@ -29,6 +29,7 @@
 #include <memory_resource>
 #include <optional>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/bits.hpp>
 #include <strata/detail/block_region.hpp>
 #include <strata/detail/further_block_regions.hpp>
@@ -118,12 +119,13 @@ class fixed_block_resource final : public resource, private detail::block_region
         if (!take_one(p, bytes, alignment)) [[unlikely]]
             return allocate_slow(bytes, alignment);
         requested_bytes_ += bytes;
-        return p;
+        return detail::hand_out(p, bytes);
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
         if (!give_one(p, bytes, alignment)) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
         requested_bytes_ -= bytes;
+        detail::take_back(p, block_bytes());
     }
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
                                                  std::size_t alignment) override;

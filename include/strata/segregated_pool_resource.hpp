@@ -28,6 +28,7 @@
 #include <memory_resource>
 #include <optional>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/class_pool.hpp>
 #include <strata/detail/segregated_base.hpp>
 
@@ -70,7 +71,7 @@ class segregated_pool_resource final : public detail::segregated_base {
         if (p == nullptr) [[unlikely]]
             return allocate_next(bytes, alignment, c);
         bytes_taken_ += bytes;
-        return p;
+        return detail::hand_out(p, bytes);
     }
 
     /// Complexity: O(1) but for chunks that go back upstream.
@@ -82,6 +83,7 @@ class segregated_pool_resource final : public detail::segregated_base {
         if (pool.is_last(p)) {
             if (!pool.push_last(p)) [[unlikely]]
                 return deallocate_slow(p, bytes, alignment);
+            detail::take_back(p, classes_.block_bytes(classes_.of(bytes, alignment)));
         } else if (from = source_.table().guess(p);
                    from->owner.load(std::memory_order_relaxed) != &pool || !from->push(p))
             [[unlikely]] {

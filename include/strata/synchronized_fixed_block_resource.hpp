@@ -35,6 +35,7 @@
 #include <mutex>
 #include <optional>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/magazine.hpp>
 #include <strata/detail/thread_caches.hpp>
 #include <strata/fixed_block_resource.hpp>
@@ -78,7 +79,7 @@ class synchronized_fixed_block_resource final : public resource, private detail:
             auto& mine = static_cast<cache&>(known_mine());
             if (!mine.blocks.is_empty()) [[likely]] {
                 detail::add_relaxed(mine.bytes_taken, bytes);
-                return mine.blocks.pop();
+                return detail::hand_out(mine.blocks.pop(), bytes);
             }
         }
         return allocate_slow(bytes, alignment);
@@ -90,6 +91,7 @@ class synchronized_fixed_block_resource final : public resource, private detail:
             auto& mine = static_cast<cache&>(known_mine());
             if (detail::get_mark(marks_ + i) == mark::single && !mine.blocks.is_full()) [[likely]] {
                 detail::add_relaxed(mine.bytes_returned, bytes);
+                detail::take_back(p, pool_.block_bytes_);
                 return mine.blocks.push(p, marks_ + i);
             }
         }

@@ -62,6 +62,7 @@
 #include <mutex>
 #include <optional>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/pool_shard.hpp>
 #include <strata/detail/segregated_base.hpp>
 #include <strata/detail/thread_caches.hpp>
@@ -108,7 +109,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
             return allocate_slow(bytes, alignment);
         }
         mine.mutex.leave_from(outside, bytes);
-        return p;
+        return detail::hand_out(p, bytes);
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
         if (!classes_.tabulates(bytes, alignment) || !mine_is_known()) [[unlikely]]

@@ -11,7 +11,8 @@
 
 #include <concepts>
 #include <cstddef>
-#include <cstring>
+
+#include <strata/detail/annotate.hpp>
 
 namespace strata::detail {
 
@@ -27,28 +28,21 @@ struct granule_words {
     }
     // The words are read and written bytewise: what else lay there was the user's.
     [[nodiscard]] granule get(granule g, std::size_t word) const noexcept {
-        return load(address(g) + word * sizeof(granule));
+        return peek<granule>(address(g) + word * sizeof(granule));
     }
     void set(granule g, std::size_t word, granule value) const noexcept {
-        std::memcpy(address(g) + word * sizeof value, &value, sizeof value);
+        poke(address(g) + word * sizeof value, value);
     }
 
     /// Returns: the size of the free block at g; of the one that ends with granule `last`.
     [[nodiscard]] granule size_at(granule g) const noexcept { return get(g, 0); }
     [[nodiscard]] granule size_before(granule last) const noexcept {
-        return load(base + std::size_t{last} * granule_bytes - sizeof(granule));
+        return peek<granule>(base + std::size_t{last} * granule_bytes - sizeof(granule));
     }
     /// Writes a free block's size at both its ends.
     void set_size(granule g, granule size) const noexcept {
         set(g, 0, size);
-        std::memcpy(address(g) + size * granule_bytes - sizeof size, &size, sizeof size);
-    }
-
-  private:
-    [[nodiscard]] static granule load(std::byte const* from) noexcept {
-        granule value;
-        std::memcpy(&value, from, sizeof value);
-        return value;
+        poke(address(g) + size * granule_bytes - sizeof size, size);
     }
 };
 

@@ -19,6 +19,7 @@
 #include <cstring>
 #include <optional>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/bits.hpp>
 #include <strata/detail/note.hpp>
 #include <strata/misuse.hpp>
@@ -49,9 +50,7 @@ inline std::uint64_t guard_word(guarded const& of) noexcept {
 }
 
 inline guard guard_at(void const* where) noexcept {
-    guard seen;
-    std::memcpy(&seen, where, sizeof seen);
-    return seen;
+    return peek<guard>(where);
 }
 inline guard guard_before(void const* block) noexcept {
     return guard_at(as_bytes(block) - guard_bytes);
@@ -64,8 +63,8 @@ inline void write_guards(std::byte* block, guarded const& of) noexcept {
     std::uint64_t const word = guard_word(of);
     guard const before{word ^ of.index, word};
     guard const behind{word, word};
-    std::memcpy(block - guard_bytes, &before, sizeof before);
-    std::memcpy(block + of.bytes, &behind, sizeof behind);
+    poke(block - guard_bytes, before);
+    poke(block + of.bytes, behind);
 }
 
 /// Returns: the index that a block's header holds, which may be anything where it was written over.

@@ -14,6 +14,7 @@ namespace strata::detail {
 /// Memory and bits of a region that lie outside its object, the bits behind the granules.
 class outside_places {
   public:
+    static constexpr bool is_inside = false;     ///< its object
     static constexpr std::size_t alignment = 64; ///< of memory that upstream is asked for
 
     constexpr outside_places() noexcept = default;

@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/biased_mutex.hpp>
 #include <strata/detail/class_pool.hpp>
 #include <strata/detail/size_classes.hpp>
@@ -57,6 +58,7 @@ struct alignas(64) pool_shard : thread_cache {
             std::uint64_t const free = claimed_;
             if ((free & last_bit_) != 0 || current->is_pending.load(std::memory_order_relaxed) != 0)
                 return false;
+            take_back(last_, block_bytes_);
             store_relaxed(claimed_, free | last_bit_);
             return true;
         }
@@ -70,6 +72,7 @@ struct alignas(64) pool_shard : thread_cache {
             std::uint64_t const free = word;
             if (((free | claimed_of(&word)) & mark) != 0)
                 return false;
+            take_back(p, s->block_bytes);
             store_relaxed(word, free | mark);
             --s->count;
             return true;

@@ -24,6 +24,7 @@
 #include <memory_resource>
 #include <span>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/bits.hpp>
 #include <strata/detail/return_upstream.hpp>
 
@@ -128,7 +129,7 @@ class record_list {
     }
     [[nodiscard]] bool holds_reserved(std::uint64_t i, void const* p) const noexcept {
         return i >> 31 == 1 && (i - reserved) * reserve_granule + record_bytes <= reserve_.size() &&
-               link_of(static_cast<index>(i)).address == p;
+               peek<void const*>(&link_of(static_cast<index>(i)).address) == p; // or of no record
     }
 
     /// Gives all memory back to upstream. Requires: all that is in the list is in the reserve.

@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/bits.hpp>
 #include <strata/detail/region.hpp>
 #include <strata/detail/served_blocks.hpp>
@@ -52,14 +53,25 @@ class region_resource : public resource {
     Beyond beyond_;
 
   private:
+    // A region inside its object may have been made by the compiler, and be hidden by nobody.
+    void hide_unused() noexcept {
+        if constexpr (places_type::is_inside)
+            if (region_.is_one_free_block())
+                hide(region_.places.base(), region_.capacity_bytes());
+    }
+    [[gnu::always_inline]] static void taken_back(void const* p, std::size_t bytes) noexcept {
+        if constexpr (annotates)
+            take_back(p, granule_bytes * Region::granules_for(bytes));
+    }
     void* do_allocate(std::size_t bytes, std::size_t alignment) final {
+        hide_unused();
         void* const p = region_.quick_allocate(bytes, alignment);
-        return p != nullptr ? p : allocate_slow(bytes, alignment);
+        return p != nullptr ? hand_out(p, bytes) : allocate_slow(bytes, alignment);
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) final {
         switch (region_.quick_deallocate(p, bytes, alignment)) {
         case Region::freeing::done:
-            return;
+            return taken_back(p, bytes);
         case Region::freeing::merge:
             return deallocate_merging(p, bytes, alignment);
         case Region::freeing::ask:
@@ -68,11 +80,12 @@ class region_resource : public resource {
     }
     [[gnu::noinline]] void deallocate_merging(void* p, std::size_t bytes, std::size_t alignment) {
         if (!region_.deallocate_merging(p, bytes)) [[unlikely]]
-            deallocate_slow(p, bytes, alignment);
+            return deallocate_slow(p, bytes, alignment);
+        taken_back(p, bytes);
     }
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment) {
         void* const p = region_.allocate(bytes, alignment);
-        return p != nullptr ? p : beyond_.allocate(bytes, alignment);
+        return p != nullptr ? hand_out(p, bytes) : beyond_.allocate(bytes, alignment);
     }
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment) {
         if (auto const wrong = try_deallocate(p, bytes, alignment))
@@ -80,8 +93,10 @@ class region_resource : public resource {
     }
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
                                                  std::size_t alignment) final {
-        if (region_.deallocate(p, bytes, alignment))
+        if (region_.deallocate(p, bytes, alignment)) {
+            taken_back(p, bytes);
             return std::nullopt;
+        }
         return region_.holds(p) ? region_.diagnose(p, bytes, alignment)
                                 : beyond_.deallocate(p, bytes, alignment);
     }
@@ -91,8 +106,11 @@ class region_resource : public resource {
                                 : beyond_.diagnose(p, bytes, alignment);
     }
     bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes, std::size_t) final {
-        return region_.holds(p) ? region_.try_resize(p, old_bytes, new_bytes)
-                                : beyond_.try_resize(p, old_bytes, new_bytes);
+        bool const is_done = region_.holds(p) ? region_.try_resize(p, old_bytes, new_bytes)
+                                              : beyond_.try_resize(p, old_bytes, new_bytes);
+        if (is_done)
+            refit(p, old_bytes, new_bytes);
+        return is_done;
     }
     [[nodiscard]] bool do_owns(void const* p) const final {
         return region_.holds(p) || beyond_.owns(p);
@@ -104,6 +122,7 @@ class region_resource : public resource {
     }
     void do_release() final {
         region_.free_all();
+        hide(region_.places.base(), region_.capacity_bytes());
         beyond_.release();
     }
     std::size_t do_trim() final {

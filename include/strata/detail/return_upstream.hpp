@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <memory_resource>
 
+#include <strata/detail/annotate.hpp>
+
 namespace strata::detail {
 
 /// Returns a resource's own memory to upstream. What upstream finds wrong with it, an overrun for
@@ -15,6 +17,13 @@ inline void return_upstream(std::pmr::memory_resource* upstream, void* p, std::s
         upstream->deallocate(p, bytes, alignment);
     } catch (...) {
     }
+}
+
+/// The same of memory that blocks were carved from.
+inline void return_carved(std::pmr::memory_resource* upstream, void* p, std::size_t bytes,
+                          std::size_t alignment) noexcept {
+    mend(p, bytes);
+    return_upstream(upstream, p, bytes, alignment);
 }
 
 } // namespace strata::detail

@@ -30,6 +30,7 @@
 #include <cstdint>
 #include <new>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/bits.hpp>
 #include <strata/detail/exact_divider.hpp>
 
@@ -84,6 +85,7 @@ struct slab {
         std::uint64_t const free = word_of_it;
         if ((free & mark) != 0)
             return false;
+        take_back(p, block_bytes);
         store_relaxed(word_of_it, free | mark);
         --count;
         return true;
@@ -93,6 +95,7 @@ struct slab {
     /// Returns: whether it was not set.
     bool push_remote(std::size_t i) noexcept {
         std::uint64_t const mark = std::uint64_t{1} << i % 64;
+        take_back(begin + i * block_bytes, block_bytes);
         return (std::atomic_ref{remote[i / 64]}.fetch_or(mark) & mark) == 0;
     }
     /// Moves remote bits to the owner's; count stays. Of a block that was freed twice, by its owner
