@@ -97,7 +97,10 @@ void pool_shard::collect_all(findings& found) noexcept {
 void pool_shard::adopt(slab* s, std::size_t size_class) noexcept {
     pool& its = pools[size_class];
     s->owner.store(&its);
-    its.serving.push(s);
+    if (s->count == 0)
+        its.serving.push(s); // I3
+    else
+        its.serving.push_back(s);
     set_serving(size_class, true);
     ++slabs;
 }
@@ -108,7 +111,7 @@ slab* pool_shard::surrender(std::size_t size_class) noexcept {
     if (s != nullptr)
         --slabs;
     else
-        set_serving(size_class, false);
+        set_serving(size_class, pools[size_class].current != slab::none());
     return s;
 }
 

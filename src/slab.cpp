@@ -47,7 +47,11 @@ std::uint32_t slab::collect(std::byte*& twice) noexcept {
         std::atomic_ref const bits_of_others{remote[i]};
         if (bits_of_others.load() == 0)
             continue;
-        std::uint64_t const freed = bits_of_others.exchange(0);
+        // A late second free, of a block that the slab had in another class, may lie behind the last.
+        std::uint64_t const blocks_of_word = i + 1 == words() && blocks % 64 != 0
+                                                 ? (std::uint64_t{1} << blocks % 64) - 1
+                                                 : ~std::uint64_t{0};
+        std::uint64_t const freed = bits_of_others.exchange(0) & blocks_of_word;
         std::uint64_t const known = bits()[i];
         if ((freed & known) != 0)
             twice = begin + (i * 64 + lowest_bit(freed & known)) * block_bytes;

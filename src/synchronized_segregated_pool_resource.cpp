@@ -24,6 +24,31 @@ constexpr std::size_t slabs_until_idle = 64;
 // So many slabs may wait for their owner to collect them, until others do.
 constexpr std::size_t most_pending = 8;
 
+enum class by : bool { its_thread, another };
+
+// Inside a shard's mutex.
+class inside {
+  public:
+    inside(detail::biased_mutex& mutex, by who) noexcept : mutex_{mutex}, who_{who} {
+        if (who_ == by::its_thread)
+            mutex_.enter();
+        else
+            mutex_.lock();
+    }
+    inside(inside const&) = delete;
+    inside& operator=(inside const&) = delete;
+    ~inside() {
+        if (who_ == by::its_thread)
+            mutex_.leave();
+        else
+            mutex_.unlock();
+    }
+
+  private:
+    detail::biased_mutex& mutex_;
+    by who_;
+};
+
 } // namespace
 
 synchronized_segregated_pool_resource::synchronized_segregated_pool_resource(
@@ -61,6 +86,7 @@ synchronized_segregated_pool_resource::shard*
 synchronized_segregated_pool_resource::joined() noexcept {
     try {
         shard& mine = unused_shard();
+        std::lock_guard const lock{source_mutex_}; // see listed()
         return join(mine) ? &mine : nullptr;
     } catch (...) {
         return nullptr;
@@ -122,7 +148,7 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
     try {
         mine = &unused_shard();
         void* const p = pop(*mine, bytes, c);
-        join(*mine);
+        listed(*mine);
         return p;
     } catch (...) {
         if (mine == nullptr) { // no memory for a shard: a block may be had without
@@ -132,7 +158,7 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
             throw;
         }
         if (mine->is_listed || mine->slabs != 0)
-            join(*mine);
+            listed(*mine);
         else
             destroy(*mine);
         throw;
@@ -140,104 +166,109 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
 }
 
 void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes, std::size_t c) {
-    for (;;) {
-        shard::findings found;
-        bool serves = false;
-        void* p = nullptr;
-        {
-            detail::biased_mutex::owner_lock const inside{mine.mutex};
-            serves = mine.serve(c, found);
-            if (serves && found.strays == nullptr && found.freed_twice == nullptr)
-                p = mine.pools[c].pop();
-        }
-        if (p != nullptr) {
-            mine.mutex.add(bytes);
-            return detail::hand_out(p, bytes);
-        }
-        hand_in(found.strays);
-        tell(found);
-        if (serves)
-            continue;
+    shard::findings found;
+    void* p = nullptr;
+    {
+        inside const in{mine.mutex, by::its_thread};
+        if (mine.serve(c, found))
+            p = mine.pools[c].pop();
+    }
+    hand_in(std::exchange(found.strays, nullptr));
+    if (p == nullptr) {
         try {
-            std::lock_guard const lock{source_mutex_};
-            if (slab* const s = take_slab(mine, c, mine.pools[c].current->bytes, found)) {
-                detail::biased_mutex::owner_lock const inside{mine.mutex};
-                mine.adopt(s, c);
-            }
+            p = take_slab(mine, true, c, found);
         } catch (...) {
             tell(found);
             throw;
         }
-        tell(found);
     }
+    mine.mutex.add(bytes);
+    return hand_out_and_tell(p, bytes, c, found);
 }
+
 // A thread without a shard takes a block of another's. Returns: null where there is none.
 void* synchronized_segregated_pool_resource::pop_of_any(std::size_t bytes, std::size_t c) {
     shard::findings found;
     void* p = nullptr;
-    auto const pop_of = [&](shard& of) {
-        std::lock_guard const inside{of.mutex};
-        if (p == nullptr && of.serve(c, found))
-            p = of.pools[c].pop();
-    };
     if (auto* const any = static_cast<shard*>(caches())) {
-        std::lock_guard const lock{source_mutex_};
-        for_each_shard(pop_of);
-        if (p == nullptr) {
-            if (slab* const s = take_slab(*any, c, 0, found)) {
-                std::lock_guard const inside{any->mutex};
-                any->adopt(s, c);
-            }
-            pop_of(*any);
-        }
-    }
-    tell(found);
-    if (p != nullptr)
+        std::unique_lock lock{source_mutex_};
+        for_each_shard([&](shard& of) {
+            inside const in{of.mutex, by::another};
+            if (p == nullptr && of.serve(c, found))
+                p = of.pools[c].pop();
+        });
+        forward(std::exchange(found.strays, nullptr));
+        lock.unlock();
+        if (p == nullptr)
+            p = take_slab(*any, false, c, found);
         returned_without_shard_.fetch_sub(bytes, std::memory_order_relaxed);
-    return p != nullptr ? detail::hand_out(p, bytes) : p;
-}
-
-// Requires: the source's lock, no shard's.
-// Returns: a slab with a free block, nobody's yet; null where the shard has one after all.
-// Throws: what upstream throws.
-slab* synchronized_segregated_pool_resource::take_slab(shard& mine, std::size_t c,
-                                                       std::size_t last_bytes,
-                                                       shard::findings& found) {
-    mine.last_seen.store(slabs_taken_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    if (slab* const s = take_from_others(mine, c, slabs_until_idle, found))
-        return s;
-    std::size_t const block_bytes = classes_.block_bytes(c);
-    slab* s = nullptr;
-    try {
-        s = source_.take(block_bytes, last_bytes);
-    } catch (...) {
-        rare_path("segregated pool: upstream has none");
-        gather(found);
-        {
-            std::lock_guard const inside{mine.mutex};
-            if (mine.serve(c, found)) {
-                rare_path("segregated pool: its own pending slabs serve");
-                return nullptr;
-            }
-        }
-        if ((s = take_from_others(mine, c, 0, found)) != nullptr)
-            return s;
-        s = source_.take(block_bytes, last_bytes);
     }
-    s->assign(mine.pools[c], c, block_bytes);
-    slabs_taken_.fetch_add(1, std::memory_order_relaxed);
-    return s;
+    return p != nullptr ? hand_out_and_tell(p, bytes, c, found) : p;
 }
 
-// Collects what waits for other threads, and takes a slab of one that has been idle for as many slabs
-// as that. Requires: the source's lock, no shard's. Returns: the slab, nobody's now, or null.
-slab* synchronized_segregated_pool_resource::take_from_others(shard const& mine, std::size_t c,
+// Throws: what the handler throws; then the block is free again.
+void* synchronized_segregated_pool_resource::hand_out_and_tell(void* p, std::size_t bytes,
+                                                               std::size_t c,
+                                                               shard::findings& found) {
+    detail::hand_out(p, bytes);
+    try {
+        tell(found);
+    } catch (...) {
+        do_try_deallocate(p, classes_.block_bytes(c), 1);
+        returned_without_shard_.fetch_sub(classes_.block_bytes(c) - bytes,
+                                          std::memory_order_relaxed);
+        throw;
+    }
+    return p;
+}
+
+// Gives the shard a slab. Returns: a block of it. Throws: what upstream throws.
+void* synchronized_segregated_pool_resource::take_slab(shard& mine, bool is_its_thread,
+                                                       std::size_t c, shard::findings& found) {
+    std::lock_guard const lock{source_mutex_};
+    by const who = is_its_thread ? by::its_thread : by::another;
+    mine.last_seen.store(slabs_taken_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    auto const pop_of = [&](slab* adopted) noexcept {
+        inside const in{mine.mutex, who};
+        if (adopted != nullptr)
+            mine.adopt(adopted, c);
+        return mine.serve(c, found) ? mine.pools[c].pop() : nullptr;
+    };
+    void* p = take_from_others(mine, c, slabs_until_idle, found, pop_of);
+    if (p == nullptr) {
+        std::size_t const last_bytes = is_its_thread ? mine.pools[c].current->bytes : 0;
+        slab* fresh = nullptr;
+        try {
+            fresh = source_.take(classes_.block_bytes(c), last_bytes);
+        } catch (...) {
+            rare_path("segregated pool: upstream has none");
+            gather(found);
+            if ((p = pop_of(nullptr)) == nullptr)
+                p = take_from_others(mine, c, 0, found, pop_of);
+            if (p == nullptr)
+                fresh = source_.take(classes_.block_bytes(c), last_bytes);
+        }
+        if (fresh != nullptr) {
+            fresh->assign(mine.pools[c], c, classes_.block_bytes(c));
+            slabs_taken_.fetch_add(1, std::memory_order_relaxed);
+            p = pop_of(fresh);
+        }
+    }
+    forward(std::exchange(found.strays, nullptr));
+    return p;
+}
+
+// Collects what waits for other threads, and takes a slab of one that has taken none for as many slabs
+// as that. Requires: the source's lock, no shard's. Returns: pop_of(that slab), or null.
+template <class PopOf>
+void* synchronized_segregated_pool_resource::take_from_others(shard const& mine, std::size_t c,
                                                               std::size_t idle_for,
-                                                              shard::findings& found) noexcept {
+                                                              shard::findings& found,
+                                                              PopOf const& pop_of) noexcept {
     std::size_t const now = slabs_taken_.load(std::memory_order_relaxed);
-    slab* taken = nullptr;
+    void* p = nullptr;
     for_each_shard([&](shard& other) {
-        if (taken != nullptr || &other == &mine)
+        if (p != nullptr || &other == &mine)
             return;
         std::size_t const pending = other.pending_slabs.load(std::memory_order_relaxed);
         bool const is_idle =
@@ -247,18 +278,25 @@ slab* synchronized_segregated_pool_resource::take_from_others(shard const& mine,
             return;
         rare_path(is_idle ? "segregated pool: an idle thread's slabs are taken"
                           : "segregated pool: others collect");
-        std::lock_guard const inside{other.mutex};
+        inside const in{other.mutex, by::another};
         other.collect_all(found);
         if (is_idle)
             put_all_empty(other);
         else
             for (std::size_t i = 0; i < classes_.count(); ++i)
                 put_empty(other, i);
-        if (is_idle)
-            taken = other.surrender(c);
+        // It changes hands while its old owner cannot be at it.
+        if (slab* const s = is_idle ? other.surrender(c) : nullptr)
+            p = pop_of(s);
     });
     forward(std::exchange(found.strays, nullptr));
-    return taken;
+    return p;
+}
+
+// Makes the shard the calling thread's. No fork comes between: it locks the shards that are listed.
+void synchronized_segregated_pool_resource::listed(shard& mine) noexcept {
+    std::lock_guard const lock{source_mutex_};
+    join(mine);
 }
 
 // Gives all empty slabs of all threads to the source. Requires: the source's lock, no shard's.
@@ -319,8 +357,7 @@ synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t by
         }
         return std::nullopt;
     }
-    std::lock_guard const lock{source_mutex_};
-    return segregated_base::do_diagnose(p, bytes, alignment).value_or(misuse_kind::double_free);
+    return do_diagnose(p, bytes, alignment).value_or(misuse_kind::double_free);
 }
 
 void synchronized_segregated_pool_resource::deallocate_slow(void* p, std::size_t bytes,
@@ -359,25 +396,38 @@ void synchronized_segregated_pool_resource::deallocate_next(shard& mine, void* p
 
 // Frees a block of the slab. Returns: whether p was live.
 bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void const* p) noexcept {
-    auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_acquire));
-    if (its == nullptr)
-        return false;
-    if (mine != nullptr && mine->has(its)) {
-        mine->mutex.enter();
-        bool const is_mine = s->owner.load(std::memory_order_relaxed) == its; // perhaps no longer
-        if (!is_mine)
-            rare_path("segregated pool: a slab was taken while a block of it came back");
-        bool const may_be_remote = s->is_pending.load(std::memory_order_relaxed) != 0;
-        bool const is_done = is_mine && (!may_be_remote || s->is_live(p)) && its->push(s, p);
-        if (is_done && s->count == 0)
-            returned_last(*mine, s, 0);
-        else
-            mine->mutex.leave();
-        if (is_mine)
-            return is_done;
-    }
     std::uint64_t const i = s->block_of(detail::offset_between(s->begin, p));
-    if (i >= s->blocks || (its->free_bits(*s, i / 64) >> i % 64 & 1) != 0 || !s->push_remote(i))
+    for (;;) {
+        auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_acquire));
+        if (its == nullptr || i >= s->blocks)
+            return false;
+        if (mine != nullptr && mine->has(its)) {
+            mine->mutex.enter();
+            bool const is_mine = s->owner.load(std::memory_order_relaxed) == its;
+            bool const may_be_remote = s->is_pending.load(std::memory_order_relaxed) != 0;
+            bool const is_done = is_mine && (!may_be_remote || s->is_live(p)) && its->push(s, p);
+            if (is_done && s->count == 0)
+                returned_last(*mine, s, 0);
+            else
+                mine->mutex.leave();
+            if (is_mine)
+                return is_done;
+            rare_path("segregated pool: a slab was taken while a block of it came back");
+            continue;
+        }
+        auto const is_free = [&] { return (its->free_bits(*s, i / 64) >> i % 64 & 1) != 0; };
+        if (!is_free())
+            break;
+        // Or it looks so while its owner claims bits, or gives them back.
+        std::lock_guard const lock{source_mutex_};
+        if (s->owner.load(std::memory_order_relaxed) != its)
+            continue;
+        inside const in{its->of->mutex, by::another};
+        if (is_free())
+            return false;
+        break;
+    }
+    if (!s->push_remote(i))
         return false;
     if (s->is_pending.load() == 0 && s->is_pending.exchange(1) == 0) {
         s->next_pending = nullptr;
@@ -419,6 +469,12 @@ std::optional<misuse_kind>
 synchronized_segregated_pool_resource::do_diagnose(void const* p, std::size_t bytes,
                                                    std::size_t alignment) const {
     std::lock_guard const lock{source_mutex_};
+    slab const* const s = source_.find(p);
+    auto* const its = s != nullptr ? static_cast<shard::pool*>(s->owner.load()) : nullptr;
+    std::optional<inside>
+        in; // while its owner claims bits, or gives them back, a block may look free
+    if (its != nullptr)
+        in.emplace(its->of->mutex, by::another);
     return segregated_base::do_diagnose(p, bytes, alignment);
 }
 
@@ -455,12 +511,12 @@ void synchronized_segregated_pool_resource::hand_in(slab* pending) noexcept {
 }
 
 // Reports what was found, once no lock is held. Throws: what the handler throws.
-void synchronized_segregated_pool_resource::tell(shard::findings const& found) {
-    if (found.freed_twice == nullptr)
+void synchronized_segregated_pool_resource::tell(shard::findings& found) {
+    std::byte* const twice = std::exchange(found.freed_twice, nullptr);
+    if (twice == nullptr)
         return;
     rare_path("segregated pool: a block was freed by two at once");
-    report(misuse_kind::double_free, found.freed_twice,
-           find(nullptr, found.freed_twice)->block_bytes, detail::max_align);
+    report(misuse_kind::double_free, twice, find(nullptr, twice)->block_bytes, detail::max_align);
 }
 
 // Collects all there is to collect. Requires: no other call, or all locks.
@@ -486,7 +542,7 @@ void synchronized_segregated_pool_resource::do_release() {
 std::size_t synchronized_segregated_pool_resource::do_trim() {
     std::size_t const before = held_bytes();
     take_all_back();
-    shard::findings const found{.freed_twice = collect_in_quiet()};
+    shard::findings found{.freed_twice = collect_in_quiet()};
     for_each_shard([this](shard& s) { put_all_empty(s); });
     source_.trim();
     for (auto* s = static_cast<shard*>(caches()); s != nullptr;) {
@@ -526,7 +582,9 @@ std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const 
 
 statistics synchronized_segregated_pool_resource::do_stats() const {
     std::lock_guard const lock{source_mutex_};
+    for_each_shard([](shard& one) { one.mutex.lock(); });
     statistics s = segregated_base::do_stats();
+    for_each_shard([](shard& one) { one.mutex.unlock(); });
     std::size_t requested = 0 - returned_without_shard_.load(std::memory_order_relaxed);
     for_each_shard([&](shard& one) {
         requested += one.mutex.sum();

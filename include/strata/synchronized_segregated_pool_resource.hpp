@@ -25,8 +25,8 @@
 //       shard's list of pending slabs by any thread.
 //
 // Locks: the source's, then a shard's, which its thread enters at the price of two stores and others
-// lock with a system call (biased_mutex.hpp): they do so to use the slabs of a thread that has been
-// idle while 64 slabs were taken, or when 8 and more wait for a thread to collect them. Upstream is
+// lock with a system call (biased_mutex.hpp): they do so to use the slabs of a thread that has taken
+// none while 64 were taken, or when 8 and more wait for a thread to collect them. Upstream is
 // called under the source's lock alone, so two such pools may be stacked.
 //
 // On many cores, counted by test/shared_lines (an operation is an allocation or a free; churn is of
@@ -164,9 +164,12 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
     void* pop(shard& mine, std::size_t bytes, std::size_t c);
     void* pop_of_any(std::size_t bytes, std::size_t c);
-    slab* take_slab(shard& mine, std::size_t c, std::size_t last_bytes, shard::findings& found);
-    slab* take_from_others(shard const& mine, std::size_t c, std::size_t idle_for,
-                           shard::findings& found) noexcept;
+    void* hand_out_and_tell(void* p, std::size_t bytes, std::size_t c, shard::findings& found);
+    void* take_slab(shard& mine, bool is_its_thread, std::size_t c, shard::findings& found);
+    template <class PopOf>
+    void* take_from_others(shard const& mine, std::size_t c, std::size_t idle_for,
+                           shard::findings& found, PopOf const& pop_of) noexcept;
+    void listed(shard& mine) noexcept;
     void gather(shard::findings& found) noexcept;
     void put_empty(shard& of, std::size_t c) noexcept;
     void put_all_empty(shard& of) noexcept;
@@ -175,7 +178,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     static void forward(slab* pending) noexcept;
     void hand_in(slab* pending) noexcept;
     std::byte* collect_in_quiet() noexcept;
-    void tell(shard::findings const& found);
+    void tell(shard::findings& found);
 
     [[nodiscard]] std::size_t held_bytes() const noexcept;
     [[nodiscard]] slab* find(shard* mine, void const* p) const noexcept;

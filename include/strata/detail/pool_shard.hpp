@@ -83,13 +83,13 @@ struct alignas(64) pool_shard : thread_cache {
         /// Gives the bits back to the slab.
         void unclaim() noexcept;
         [[nodiscard]] std::uint64_t claimed_of(std::uint64_t const* word) const noexcept {
-            std::uint64_t const is_word =
-                load_acquire(word_) == word ? 1 : 0;       // no branch: it would
-            return load_acquire(claimed_) & (0 - is_word); // be foretold by nobody
+            std::uint64_t const claimed = load_acquire(claimed_); // before its word: see claim()
+            std::uint64_t const is_word = load_acquire(word_) == word ? 1 : 0;
+            return claimed & (0 - is_word); // no branch: nobody could foretell it
         }
         /// Returns: the bits of 64 blocks of a slab of this class, where a bit says that the block is
-        /// free, whoever freed it. May be asked beside its thread's work, which it does not disturb
-        /// unless that takes blocks from that word.
+        /// free, whoever freed it. Beside its thread's work a live block may look free for a moment, a
+        /// free one never looks live. It disturbs that work only where it takes blocks from that word.
         [[nodiscard]] std::uint64_t free_bits(slab const& s, std::size_t i) const noexcept {
             std::uint64_t const* const word = s.bits() + i;
             std::uint64_t free = s.free_bits(i);
