@@ -118,7 +118,8 @@ bool class_pool::check_invariants() const {
     for (slab const* s = serving.front(); s != nullptr; s = s->next)
         if (s->state != slab_state::serving || s->owner != this || s == current)
             return violated("a slab should not be in its class's serving list", s->begin);
-    if (current != slab::none() && (current->state != slab_state::serving || current->owner != this))
+    if (current != slab::none() &&
+        (current->state != slab_state::serving || current->owner != this))
         return violated("a slab should not be current", current->begin);
     return true;
 }
@@ -138,7 +139,7 @@ bool slab::check_invariants() const {
         if ((remote[i] & bits()[i]) != 0)
             return violated("a block was freed twice in the slab", begin);
     }
-    std::size_t past_last = blocks % 64 == 0 ? 0 : free_bits(words() - 1) >> blocks % 64;
+    std::uint64_t const past_last = blocks % 64 == 0 ? 0 : free_bits(words() - 1) >> blocks % 64;
     if (free != blocks - live() || past_last != 0)
         return violated("live blocks and bits do not add up in the slab", begin);
     if (has_remote && is_pending == 0)
