@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <new>
 
+#include <strata/detail/return_upstream.hpp>
+
 namespace strata::detail {
 
 namespace {
@@ -14,6 +16,18 @@ T* objects_at(std::byte* memory) noexcept {
 }
 
 } // namespace
+
+void record_list::grow(function_ref<void()> f) {
+    index records = 0;
+    std::byte* const memory = allocate_larger(records);
+    try {
+        f();
+    } catch (...) {
+        return_upstream(upstream_, memory, bytes_for(records), alignof(link));
+        throw;
+    }
+    move_to(memory, records);
+}
 
 std::byte* record_list::allocate_larger(index& records) {
     if (capacity_ >= reserved / 2)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstdlib>
 #include <iterator>
 
@@ -24,7 +25,8 @@ std::size_t largest_of(segregated_pool_options const& options, slab_source::user
 slab_source::geometry geometry_of(segregated_pool_options const& options,
                                   std::size_t largest_block) {
     constexpr std::size_t kib = 1024;
-    constexpr std::size_t most = std::size_t{1} << 32;
+    constexpr std::size_t most =
+        std::min<std::uint64_t>(std::uint64_t{1} << 32, detail::max_request_bytes);
     auto const in_range = [&](std::size_t value, std::size_t fallback, std::size_t least) {
         return std::clamp(or_default(value, fallback), least, most);
     };

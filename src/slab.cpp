@@ -143,7 +143,7 @@ bool slab::check_invariants() const {
         if ((remote[i] & bits()[i]) != 0)
             return violated("a block was freed twice in the slab", begin);
     }
-    std::size_t past_last = blocks % 64 == 0 ? 0 : free_bits(words() - 1) >> blocks % 64;
+    std::uint64_t const past_last = blocks % 64 == 0 ? 0 : free_bits(words() - 1) >> blocks % 64;
     if (free != blocks - live() || past_last != 0)
         return violated("live blocks and bits do not add up in the slab", begin);
     if (has_remote && is_pending == 0)

@@ -36,7 +36,7 @@ void slab_table::for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor
 slab* slab_table::view::find(void const* p) const noexcept {
     for (std::uintptr_t masked = unit_mask;; masked = small_unit_mask) {
         std::uintptr_t const unit = address_of(p) & masked;
-        for (std::size_t i = unit * golden >> home_shift;; i = (i + 1) & mask) {
+        for (auto i = static_cast<std::size_t>(unit * golden >> home_shift);; i = (i + 1) & mask) {
             std::uintptr_t const* const e = entries + i * words;
             std::uintptr_t const found = load_acquire(e[words - 1]);
             if (found == vacant())
@@ -75,7 +75,7 @@ void slab_table::reserve(chunk const& added, chunk const* list,
     std::uninitialized_fill_n(grown, wanted * now_.words, vacant());
     old_table const old{now_.mask != 0 ? now_.entries : nullptr, table_bytes(now_.mask + 1)};
     now_ = {grown,
-            static_cast<unsigned>(std::countl_zero(wanted - 1)),
+            static_cast<unsigned>(std::countl_zero(std::uint64_t{wanted} - 1)),
             ~std::uintptr_t{0} << unit_log2,
             wanted - 1,
             now_.small_unit_mask,

@@ -217,7 +217,7 @@ void tracked_block_resource::mark_freed(request const& block) const noexcept {
 inline void tracked_block_resource::leave(index r, request const& block) noexcept {
     records_.erase(r);
     live_bytes_ -= block.bytes;
-    freed_[freed_count_++ % freed_.size()] = block.address;
+    freed_[static_cast<std::size_t>(freed_count_++ % freed_.size())] = block.address;
     if (marks_blocks_) [[unlikely]]
         mark_freed(block);
 }

@@ -200,7 +200,8 @@ BOOST_AUTO_TEST_CASE(a_search_that_failed_is_forgotten_when_its_run_comes_to_be)
 }
 
 BOOST_AUTO_TEST_CASE(the_summaries_never_take_more_than_800_bytes) {
-    for (std::size_t n = 1; n < (std::size_t{1} << 40); n = n * 9 / 8 + 1)
+    constexpr std::uint64_t end = std::uint64_t{1} << (sizeof(std::size_t) == 8 ? 40 : 31);
+    for (std::size_t n = 1; n < end; n += n / 8 + 1)
         for (std::size_t blocks : {n, n / 64 * 64, n / 64 * 64 + 1})
             BOOST_TEST((free_bits::storage_words(blocks) - (blocks + 63) / 64) * 8 <= 800u);
 }

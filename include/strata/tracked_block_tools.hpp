@@ -6,9 +6,8 @@
 
 #include <cstddef>
 #include <memory_resource>
-#include <new>
-#include <stdexcept>
 
+#include <strata/detail/function_ref.hpp>
 #include <strata/tracked_block_resource.hpp>
 
 namespace strata {
@@ -101,26 +100,6 @@ class tracked_block_monitor {
 /// what f throws, but for the bad_alloc of a failing run.
 /// Source: Bloomberg, P1160 "Add test polymorphic memory resource", exception_test_loop; Zig,
 /// std.testing.checkAllAllocationFailures.
-template <class Function>
-std::size_t for_each_failure(tracked_block_resource& tracked, Function&& f) {
-    struct switch_off {
-        tracked_block_resource& tracked;
-        ~switch_off() { tracked.never_fail(); }
-    } const at_the_end{tracked};
-    for (std::size_t n = 0;; ++n) {
-        tracked.fail_after(n);
-        try {
-            f();
-        } catch (std::bad_alloc const&) {
-            if (tracked.injected_failures() == 0)
-                throw; // not of our making
-            continue;
-        }
-        if (tracked.injected_failures() == 0)
-            return n;
-        throw std::logic_error{"strata::for_each_failure: the function returned normally although "
-                               "an allocation had failed: it swallowed std::bad_alloc"};
-    }
-}
+std::size_t for_each_failure(tracked_block_resource& tracked, detail::function_ref<void()> f);
 
 } // namespace strata

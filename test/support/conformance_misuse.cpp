@@ -53,7 +53,7 @@ void null_is_ignored_in_silence(subject const& s) {
     ledger l{b};
     for (int round = 0; round < 2; ++round) {
         picture const before{b};
-        for (std::size_t bytes : {std::size_t{0}, std::size_t{8}, std::size_t{1} << 40}) {
+        for (std::size_t bytes : {std::size_t{0}, std::size_t{8}, detail::max_request_bytes}) {
             b.tested().deallocate(nullptr, bytes);
             expect(!b.tested().try_deallocate(nullptr, bytes), "try_deallocate of null is wrong");
             expect(!b.tested().diagnose(nullptr, bytes, 8), "diagnose of null is wrong");
@@ -170,7 +170,7 @@ void a_foreign_pointer_is_refused_unread(subject const& s) {
              {static_cast<void*>(fixed.data()), static_cast<void*>(local.data() + 64),
               static_cast<void*>(heap->data()), static_cast<void*>(&b.tested()),
               std::bit_cast<void*>(std::uintptr_t{1}), std::bit_cast<void*>(std::uintptr_t{16}),
-              std::bit_cast<void*>(std::uintptr_t{0xdeadbeef000}),
+              std::bit_cast<void*>(std::uintptr_t{0xdeadb000}),
               std::bit_cast<void*>(~std::uintptr_t{0}),
               std::bit_cast<void*>(~std::uintptr_t{4095})})
             for (std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{64},
@@ -220,7 +220,7 @@ void a_wrong_size_is_found_where_the_geometry_shows_it(subject const& s) {
         for (std::size_t times : {2u, 3u, 4u, 5u})
             wrong.push_back(held.bytes * times);
         for (std::size_t bytes : {held.bytes / 2, held.bytes - 1, held.bytes + 1, held.bytes + 16,
-                                  held.bytes + 32, std::size_t{0}, std::size_t{1} << 40})
+                                  held.bytes + 32, std::size_t{0}, detail::max_request_bytes})
             wrong.push_back(bytes);
         std::size_t const right = b.tested().good_size(held.bytes, held.alignment);
         for (std::size_t bytes : wrong)

@@ -114,7 +114,8 @@ class address_set {
     }
 
     [[nodiscard]] std::size_t home(std::uintptr_t page) const noexcept {
-        return (page * 0x9e3779b97f4a7c15u >> 32) & mask_; // the golden ratio's bits, scattered
+        return static_cast<std::size_t>(page * 0x9e3779b97f4a7c15u >> 32) &
+               mask_; // the golden ratio's bits, scattered
     }
     [[nodiscard]] slot* slot_of(std::uintptr_t page) const noexcept {
         for (std::size_t i = home(page);; i = (i + 1) & mask_) {

@@ -6,7 +6,8 @@
 //
 // With block = odd * 2^k, let quotient(x) = rotate_right(x * odd^-1 mod 2^64, k). Multiplying by an
 // odd number and rotating are both bijections on the 2^64 integers, and quotient(m * block) = m for
-// every m * block < 2^64. So no x but m * block itself is mapped to m, and for any count of blocks
+// every m * block < 2^64. (Where std::size_t has 32 bits, 2^32: a wider quotient, cut off to index
+// blocks, could be any block's.) So no x but m * block itself is mapped to m, and for any count of blocks
 //
 //      quotient(x) < count   <=>   x is one of 0, block, 2 * block, …, (count - 1) * block.
 //
@@ -15,7 +16,6 @@
 
 #include <bit>
 #include <cstddef>
-#include <cstdint>
 
 namespace strata::detail {
 
@@ -24,17 +24,17 @@ class exact_divider {
     constexpr exact_divider() noexcept = default;
 
     /// Requires: `divisor` is not 0.
-    constexpr explicit exact_divider(std::uint64_t divisor) noexcept
+    constexpr explicit exact_divider(std::size_t divisor) noexcept
         : inverse_{inverse_of(divisor >> std::countr_zero(divisor))},
           shift_{std::countr_zero(divisor)} {}
 
     /// Returns: x / divisor where x is a multiple; else a value beyond every quotient of a multiple.
-    [[nodiscard]] constexpr std::uint64_t operator()(std::uint64_t x) const noexcept {
+    [[nodiscard]] constexpr std::size_t operator()(std::size_t x) const noexcept {
         return std::rotr(x * inverse_, shift_);
     }
 
     /// Returns: the inverse, mod 2^64, of the divisor's odd part.
-    [[nodiscard]] constexpr std::uint64_t inverse() const noexcept { return inverse_; }
+    [[nodiscard]] constexpr std::size_t inverse() const noexcept { return inverse_; }
 
     /// Returns: log2 of the largest power of two that divides the divisor.
     [[nodiscard]] constexpr int shift() const noexcept { return shift_; }
@@ -42,14 +42,14 @@ class exact_divider {
   private:
     // Newton's iteration: each step doubles the number of low bits that are right. An odd number
     // is its own inverse in the lowest 3 bits, so five steps reach 96.
-    static constexpr std::uint64_t inverse_of(std::uint64_t odd) noexcept {
-        std::uint64_t inverse = odd;
+    static constexpr std::size_t inverse_of(std::size_t odd) noexcept {
+        std::size_t inverse = odd;
         for (int step = 0; step < 5; ++step)
             inverse *= 2 - odd * inverse;
         return inverse;
     }
 
-    std::uint64_t inverse_ = 1;
+    std::size_t inverse_ = 1;
     int shift_ = 0;
 };
 

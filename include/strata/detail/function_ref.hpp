@@ -23,7 +23,7 @@ class function_ref<Result(Arguments...)> {
         : object_{const_cast<void*>(reinterpret_cast<void const*>(std::addressof(callable)))},
           invoke_{[](void* object, Arguments... arguments) -> Result {
               auto& target = *reinterpret_cast<std::remove_reference_t<Callable>*>(object);
-              return target(std::forward<Arguments>(arguments)...);
+              return static_cast<Result>(target(std::forward<Arguments>(arguments)...));
           }} {}
 
     Result operator()(Arguments... arguments) const {

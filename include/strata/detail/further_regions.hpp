@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory_resource>
 #include <optional>
 #include <vector>
@@ -30,8 +31,9 @@ namespace strata::detail {
 
 using best_fit_region = deferring_region<region<best_fit_index, outside_places>>;
 
-/// 32-bit indices reach 64 GiB, nearly.
-inline constexpr std::size_t most_best_fit_granules = (std::size_t{1} << 32) - 128;
+/// 32-bit indices reach 64 GiB, nearly; where addresses have 32 bits, a region is a request's size.
+inline constexpr std::size_t most_best_fit_granules = std::min<std::uint64_t>(
+    (std::uint64_t{1} << 32) - 128, max_request_bytes / best_fit_region::granule_bytes);
 inline constexpr std::size_t most_best_fit_bytes =
     most_best_fit_granules * best_fit_region::granule_bytes;
 

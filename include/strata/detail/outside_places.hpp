@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <memory>
-#include <stdexcept>
 
 #include <strata/detail/bits.hpp>
 #include <strata/detail/region.hpp>
@@ -31,19 +29,7 @@ class outside_places {
     /// As many granules as a buffer has room for, wherever it begins.
     /// Throws: invalid_argument where it does not have room for one.
     outside_places(void* buffer, std::size_t bytes, std::size_t granule_bytes,
-                   std::size_t most_granules) {
-        std::size_t const skipped =
-            (0 - address_of(buffer)) & (std::max(granule_bytes, alignof(mark_word)) - 1);
-        std::size_t const usable = buffer != nullptr && bytes > skipped ? bytes - skipped : 0;
-        std::size_t granules = std::min(usable / granule_bytes, most_granules);
-        while (granules != 0 && bytes_for(granules, granule_bytes) > usable)
-            granules -= std::max<std::size_t>(1, granules / 128); // 1/64 are bits, or 1/32
-        if (granules == 0)
-            throw std::invalid_argument{"strata: the buffer is too small to hold a block"};
-        while (granules < most_granules && bytes_for(granules + 1, granule_bytes) <= usable)
-            ++granules;
-        *this = outside_places{as_bytes(buffer) + skipped, granules, granule_bytes};
-    }
+                   std::size_t most_granules);
 
     /// Returns: bytes that so many granules and their bits take.
     static constexpr std::size_t bytes_for(std::size_t granules,

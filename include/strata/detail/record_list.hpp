@@ -26,7 +26,7 @@
 
 #include <strata/detail/annotate.hpp>
 #include <strata/detail/bits.hpp>
-#include <strata/detail/return_upstream.hpp>
+#include <strata/detail/function_ref.hpp>
 
 namespace strata::detail {
 
@@ -59,18 +59,7 @@ class record_list {
     /// Makes room for more: for as many again, or where upstream has not as much, for an eighth. If
     /// then f() throws, nothing has changed. Throws: what upstream and f throw, and bad_alloc after
     /// 2^31 records. Complexity: O(records).
-    template <class Function>
-    void grow(Function const& f) {
-        index records = 0;
-        std::byte* const memory = allocate_larger(records);
-        try {
-            f();
-        } catch (...) {
-            return_upstream(upstream_, memory, bytes_for(records), alignof(link));
-            throw;
-        }
-        move_to(memory, records);
-    }
+    void grow(function_ref<void()> f);
     /// Requires: has_room(). Returns: a record, which is in no list yet.
     index take() noexcept {
         if (spare_ == none)

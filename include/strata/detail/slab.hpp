@@ -44,7 +44,7 @@ enum class slab_state : std::uint8_t {
 
 class class_pool;
 
-struct slab {
+struct alignas(std::atomic_ref<std::uint64_t>::required_alignment) slab {
     std::byte* begin;
     std::atomic<class_pool*> owner; ///< null: the slab is empty and belongs to no class
     exact_divider block_of;         ///< from offset to block
@@ -77,7 +77,7 @@ struct slab {
     /// Returns: whether p was a live block of this slab; it is free then, and count one less.
     /// Complexity: O(1).
     bool push(void const* p) noexcept {
-        std::uint64_t const i = block_of(offset_between(begin, p));
+        std::size_t const i = block_of(offset_between(begin, p));
         if (i >= blocks)
             return false;
         std::uint64_t const mark = std::uint64_t{1} << i % 64;
@@ -116,13 +116,13 @@ struct slab {
 
     /// Requires: a block begins at p.
     [[nodiscard]] std::size_t index_of(void const* p) const noexcept {
-        return static_cast<std::size_t>(block_of(offset_between(begin, p)));
+        return block_of(offset_between(begin, p));
     }
     [[nodiscard]] std::size_t extent() const noexcept { return std::size_t{blocks} * block_bytes; }
     /// Requires: it is not empty. Returns: blocks that are live, to its owner.
     [[nodiscard]] std::uint32_t live() const noexcept;
     [[nodiscard]] bool is_live(void const* p) const noexcept {
-        std::uint64_t const i = block_of(offset_between(begin, p));
+        std::size_t const i = block_of(offset_between(begin, p));
         return i < blocks && (free_bits(i / 64) >> i % 64 & 1) == 0;
     }
     /// Returns: the bits of 64 blocks, whoever freed them. May be asked beside other threads' frees.
@@ -150,7 +150,7 @@ struct slab {
     static constexpr std::uint64_t no_block_free_ = 0;
     static slab const none_;
 };
-static_assert(sizeof(slab) % alignof(std::uint64_t) == 0, "its bits follow it");
+static_assert(alignof(slab) % alignof(std::uint64_t) == 0, "its bits follow it");
 
 /// A doubly linked list of slabs through their own links: O(1) to leave from the middle.
 class slab_list {

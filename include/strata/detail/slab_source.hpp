@@ -138,7 +138,7 @@ class slab_table {
         return entry(i)[now_.words - 1];
     }
     [[nodiscard]] std::size_t home(std::uintptr_t unit) const noexcept {
-        return unit * golden >> now_.home_shift;
+        return static_cast<std::size_t>(unit * golden >> now_.home_shift);
     }
     [[nodiscard]] std::size_t table_bytes(std::size_t entries) const noexcept {
         return entries * now_.words * sizeof(std::uintptr_t) + (keeps_old_ ? sizeof(old_table) : 0);
