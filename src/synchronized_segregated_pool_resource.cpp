@@ -86,8 +86,7 @@ synchronized_segregated_pool_resource::shard*
 synchronized_segregated_pool_resource::joined() noexcept {
     try {
         shard& mine = unused_shard();
-        std::lock_guard const lock{source_mutex_}; // see listed()
-        return join(mine) ? &mine : nullptr;
+        return make_mine(mine) ? &mine : nullptr;
     } catch (...) {
         return nullptr;
     }
@@ -148,7 +147,7 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
     try {
         mine = &unused_shard();
         void* const p = pop(*mine, bytes, c);
-        listed(*mine);
+        make_mine(*mine);
         return p;
     } catch (...) {
         if (mine == nullptr) { // no memory for a shard: a block may be had without
@@ -158,7 +157,7 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
             throw;
         }
         if (mine->is_listed || mine->slabs != 0)
-            listed(*mine);
+            make_mine(*mine);
         else
             destroy(*mine);
         throw;
@@ -293,10 +292,14 @@ void* synchronized_segregated_pool_resource::take_from_others(shard const& mine,
     return p;
 }
 
-// Makes the shard the calling thread's. No fork comes between: it locks the shards that are listed.
-void synchronized_segregated_pool_resource::listed(shard& mine) noexcept {
-    std::lock_guard const lock{source_mutex_};
-    join(mine);
+// Returns: whether the shard is the calling thread's now. No fork comes while it is listed: that locks
+// the shards that are.
+bool synchronized_segregated_pool_resource::make_mine(shard& mine) noexcept {
+    {
+        std::lock_guard const lock{source_mutex_};
+        list(mine);
+    }
+    return join(mine);
 }
 
 // Gives all empty slabs of all threads to the source. Requires: the source's lock, no shard's.

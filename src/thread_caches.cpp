@@ -200,14 +200,18 @@ thread_cache* thread_cached::unused() noexcept {
     return nullptr;
 }
 
-bool thread_cached::join(thread_cache& cache) noexcept {
-    if (!std::exchange(cache.is_listed, true)) {
-        cache.instance = this;
-        cache.next_of_instance = caches_.load(std::memory_order_relaxed);
-        while (!caches_.compare_exchange_weak(cache.next_of_instance, &cache,
-                                              std::memory_order_release)) {
-        }
+void thread_cached::list(thread_cache& cache) noexcept {
+    if (std::exchange(cache.is_listed, true))
+        return;
+    cache.instance = this;
+    cache.next_of_instance = caches_.load(std::memory_order_relaxed);
+    while (
+        !caches_.compare_exchange_weak(cache.next_of_instance, &cache, std::memory_order_release)) {
     }
+}
+
+bool thread_cached::join(thread_cache& cache) noexcept {
+    list(cache);
     if (own.has_ended) {
         rare_path("thread_caches: a thread that has ended gets no cache");
         cache.is_free.store(true, std::memory_order_release);

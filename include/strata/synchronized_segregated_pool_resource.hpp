@@ -169,7 +169,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     template <class PopOf>
     void* take_from_others(shard const& mine, std::size_t c, std::size_t idle_for,
                            shard::findings& found, PopOf const& pop_of) noexcept;
-    void listed(shard& mine) noexcept;
+    bool make_mine(shard& mine) noexcept;
     void gather(shard::findings& found) noexcept;
     void put_empty(shard& of, std::size_t c) noexcept;
     void put_all_empty(shard& of) noexcept;

@@ -96,6 +96,9 @@ class thread_cached {
     /// Makes `cache`, which is unused or new, the calling thread's. Requires: it has none.
     /// Returns: whether it did; where the thread's local objects are gone, the cache waits again.
     bool join(thread_cache& cache) noexcept;
+    /// The first part of that, for those who must list a new cache under a lock: join() may call what
+    /// is called under none.
+    void list(thread_cache& cache) noexcept;
     /// All caches that have ever joined, those made meanwhile perhaps not.
     [[nodiscard]] thread_cache* caches() const noexcept {
         return caches_.load(std::memory_order_acquire);
