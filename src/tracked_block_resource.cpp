@@ -216,6 +216,7 @@ void tracked_block_resource::mark_freed(request const& block) const noexcept {
 // Takes a live block out of the list and the counts.
 inline void tracked_block_resource::leave(index r, request const& block) noexcept {
     records_.erase(r);
+    detail::take_back(block.address, 0); // its memory is hidden by whoever gets it
     live_bytes_ -= block.bytes;
     freed_[freed_count_++ % freed_.size()] = block.address;
     if (marks_blocks_) [[unlikely]]
@@ -228,7 +229,6 @@ inline void tracked_block_resource::give_back(index r, request const& block) noe
     block_bytes_held_ -= f.bytes;
     records_.put(r);
     auto* const memory = as_bytes(const_cast<void*>(block.address)) - f.alignment;
-    detail::take_back(block.address, 0);
     detail::return_carved(upstream_, memory, f.bytes, f.alignment);
 }
 
