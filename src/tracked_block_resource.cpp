@@ -104,6 +104,7 @@ inline void tracked_block_resource::enter(index r, std::byte* block, std::size_t
     detail::write_guards(block, {block, bytes, alignment, r});
     detail::hide(block - guard_bytes, guard_bytes);
     detail::hide(block + bytes, guard_bytes);
+    detail::hand_out(block, bytes);
 
     live_bytes_ += bytes;
     peak_live_bytes_ = std::max(peak_live_bytes_, live_bytes_);
@@ -138,7 +139,7 @@ void* tracked_block_resource::do_allocate(std::size_t bytes, std::size_t alignme
         }
     }
     enter(r, block, bytes, alignment);
-    return detail::hand_out(block, bytes);
+    return block;
 }
 
 // Whether the request is one that can be met, within the budget.

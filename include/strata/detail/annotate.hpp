@@ -154,6 +154,7 @@ STRATA_NOT_CHECKED T peek(void const* from) noexcept {
     STRATA_VALGRIND(VALGRIND_DISABLE_ERROR_REPORTING);
     std::memcpy(&value, from, sizeof value);
     STRATA_VALGRIND(VALGRIND_ENABLE_ERROR_REPORTING);
+    STRATA_VALGRIND(VALGRIND_MAKE_MEM_DEFINED(&value, sizeof value)); // a look, to be checked
     return value;
 }
 /// Writes there.
