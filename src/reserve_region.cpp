@@ -31,13 +31,12 @@ reserve_region::reserve_region(std::size_t bytes, std::pmr::memory_resource* ups
     marks_ = static_cast<bit_word*>(static_cast<void*>(memory_ + bytes_));
     std::uninitialized_value_construct_n(marks_, words_for_bits(granules()));
     free_ = free_bits{marks_ + words_for_bits(granules()), granules()};
-    hide(memory_, bytes_);
+    carve(memory_, memory_, bytes_);
 }
 
 reserve_region::~reserve_region() {
-    open(memory_, bytes_);
     if (bytes_ != 0)
-        return_upstream(upstream_, memory_, held_bytes(), granule);
+        return_carved(upstream_, memory_, held_bytes(), granule);
 }
 
 std::size_t reserve_region::held_bytes() const noexcept {

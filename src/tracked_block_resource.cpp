@@ -104,6 +104,7 @@ inline void tracked_block_resource::enter(index r, std::byte* block, std::size_t
     detail::write_guards(block, {block, bytes, alignment, r});
     detail::hide(block - guard_bytes, guard_bytes);
     detail::hide(block + bytes, guard_bytes);
+    detail::hand_out(block, bytes);
 
     live_bytes_ += bytes;
     peak_live_bytes_ = std::max(peak_live_bytes_, live_bytes_);
@@ -138,7 +139,7 @@ void* tracked_block_resource::do_allocate(std::size_t bytes, std::size_t alignme
         }
     }
     enter(r, block, bytes, alignment);
-    return detail::hand_out(block, bytes);
+    return block;
 }
 
 // Whether the request is one that can be met, within the budget.
@@ -216,6 +217,7 @@ void tracked_block_resource::mark_freed(request const& block) const noexcept {
 // Takes a live block out of the list and the counts.
 inline void tracked_block_resource::leave(index r, request const& block) noexcept {
     records_.erase(r);
+    detail::take_back(block.address, 0); // its memory is hidden by whoever gets it
     live_bytes_ -= block.bytes;
     freed_[static_cast<std::size_t>(freed_count_++ % freed_.size())] = block.address;
     if (marks_blocks_) [[unlikely]]
@@ -228,7 +230,6 @@ inline void tracked_block_resource::give_back(index r, request const& block) noe
     block_bytes_held_ -= f.bytes;
     records_.put(r);
     auto* const memory = as_bytes(const_cast<void*>(block.address)) - f.alignment;
-    detail::take_back(block.address, 0);
     detail::return_carved(upstream_, memory, f.bytes, f.alignment);
 }
 
