@@ -181,8 +181,8 @@ void overflowing_products_throw_bad_alloc(subject const& s) {
     for (auto const [count, bytes] : {product{most / 2 + 1, 2}, product{2, most / 2 + 1},
                                       product{most, most}, product{most / 16 + 2, 16}})
         expect_throw<std::bad_alloc>(
-            [&b, count = count, bytes = bytes] {
-                static_cast<void>(b.tested().allocate_zeroed(count, bytes));
+            [&b, n = count, each = bytes] {
+                static_cast<void>(b.tested().allocate_zeroed(n, each));
             },
             count, " * ", bytes, " bytes");
     before.expect_same(b, "overflowing products");

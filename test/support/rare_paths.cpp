@@ -100,18 +100,31 @@ void strata::detail::on_rare_path(char const* name) noexcept {
     test::pause_at_random();
 }
 
+namespace {
+
+using mutex_call = int (*)(pthread_mutex_t*);
+
+// Not a static of the functions below: libc++abi guards such with this very lock.
+constinit std::atomic<mutex_call> real_lock{};
+constinit std::atomic<mutex_call> real_unlock{};
+
+mutex_call real(std::atomic<mutex_call>& found, char const* name) noexcept {
+    if (found.load(std::memory_order_relaxed) == nullptr)
+        found.store(reinterpret_cast<mutex_call>(::dlsym(RTLD_NEXT, name)),
+                    std::memory_order_relaxed);
+    return found.load(std::memory_order_relaxed);
+}
+
+} // namespace
+
 // In place of the C library's, for all of the program and the libraries that it uses.
 extern "C" {
 int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
-    static auto const real =
-        reinterpret_cast<decltype(&pthread_mutex_lock)>(::dlsym(RTLD_NEXT, "pthread_mutex_lock"));
     strata::test::pause_at_random();
-    return real(mutex);
+    return real(real_lock, "pthread_mutex_lock")(mutex);
 }
 int pthread_mutex_unlock(pthread_mutex_t* mutex) noexcept {
-    static auto const real = reinterpret_cast<decltype(&pthread_mutex_unlock)>(
-        ::dlsym(RTLD_NEXT, "pthread_mutex_unlock"));
-    int const result = real(mutex);
+    int const result = real(real_unlock, "pthread_mutex_unlock")(mutex);
     strata::test::pause_at_random();
     return result;
 }
