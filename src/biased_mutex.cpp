@@ -51,7 +51,7 @@ void biased_mutex::enter() noexcept {
         return;
     rare_path("biased_mutex: its owner waits");
     std::lock_guard const lock{mutex_};
-    word_.store(before + inside, std::memory_order_relaxed);
+    word_.store(before + inside_bit, std::memory_order_relaxed);
 }
 
 void biased_mutex::lock() noexcept {
@@ -60,7 +60,7 @@ void biased_mutex::lock() noexcept {
         is_revoked_.store(true, std::memory_order_relaxed);
         fence_in_all_threads();
     }
-    while ((word_.load(std::memory_order_acquire) & inside) != 0) {
+    while ((word_.load(std::memory_order_acquire) & inside_bit) != 0) {
         rare_path("biased_mutex: others wait for its owner");
         std::this_thread::yield(); // it is inside for some instructions
     }

@@ -61,7 +61,7 @@ bool segregated_pool_resource::push(void const* p, class_pool& pool) noexcept {
 }
 
 void segregated_pool_resource::returned(slab* s) noexcept {
-    class_pool& pool = *s->owner;
+    detail::class_pool& pool = *s->owner;
     if (!pool.returned(s))
         return;
     pool.serving.remove(s);

@@ -19,29 +19,32 @@ namespace strata::detail {
 
 constinit slab slab_table::erased_{};
 
-// Calls f(unit, slab*) for each unit that the chunk's slabs lie in.
+// Calls f(key, slab*) for each unit that the chunk's slabs lie in: its address, and 1 more of a small
+// one where there are large ones. So who looks for a large unit reads no small slab that begins there.
 template <class Visitor>
 void slab_table::for_each_unit(chunk const& c, unsigned large_unit_log2, Visitor const& f) const {
     unsigned const unit_log2 = c.slab_bytes >> large_log2_ != 0 ? large_unit_log2 : small_log2_;
+    std::uintptr_t const is_other = unit_log2 != large_unit_log2 ? 1 : 0;
     for (std::size_t i = 0; i < c.slabs; ++i) {
         slab* const s = c.at(i);
         std::size_t const offset = i * c.slab_bytes;
         std::uintptr_t const begin = address_of(c.base) + offset;
         std::uintptr_t const end = begin + std::min(c.slab_bytes, c.slab_area - offset);
         for (std::uintptr_t unit = begin; unit < end; unit += std::uintptr_t{1} << unit_log2)
-            f(unit, s);
+            f(unit + is_other, s);
     }
 }
 
 slab* slab_table::view::find(void const* p) const noexcept {
     for (std::uintptr_t masked = unit_mask;; masked = small_unit_mask) {
         std::uintptr_t const unit = address_of(p) & masked;
+        std::uintptr_t const key = unit + (masked != unit_mask ? 1 : 0);
         for (auto i = static_cast<std::size_t>(unit * golden >> home_shift);; i = (i + 1) & mask) {
             std::uintptr_t const* const e = entries + i * words;
             std::uintptr_t const found = load_acquire(e[words - 1]);
             if (found == vacant())
                 break;
-            if ((words == 1 || load_acquire(e[0]) == unit) && slab_at(found)->contains(p))
+            if ((words == 1 || load_acquire(e[0]) == key) && slab_at(found)->contains(p))
                 return slab_at(found);
         }
         if (masked == small_unit_mask)
@@ -93,22 +96,22 @@ void slab_table::reserve(chunk const& added, chunk const* list,
 }
 
 void slab_table::insert(chunk const& c) noexcept {
-    for_each_unit(c, unit_log2_, [&](std::uintptr_t unit, slab* s) {
-        std::size_t i = home(unit);
+    for_each_unit(c, unit_log2_, [&](std::uintptr_t key, slab* s) {
+        std::size_t i = home(key);
         while (slab_of(i) != vacant() && slab_of(i) != erased())
             i = (i + 1) & now_.mask;
         used_ += slab_of(i) == vacant() ? 1u : 0u;
         // Who finds the unit finds the slab, too, or none yet.
         std::atomic_ref{slab_of(i)}.store(address_of(s), std::memory_order_release);
         if (now_.words == 2)
-            std::atomic_ref{*entry(i)}.store(unit, std::memory_order_release);
+            std::atomic_ref{*entry(i)}.store(key, std::memory_order_release);
     });
 }
 
 // Searches for others pass on.
 void slab_table::erase(chunk const& c) noexcept {
-    for_each_unit(c, unit_log2_, [&](std::uintptr_t unit, slab const* s) {
-        for (std::size_t i = home(unit); slab_of(i) != vacant(); i = (i + 1) & now_.mask)
+    for_each_unit(c, unit_log2_, [&](std::uintptr_t key, slab const* s) {
+        for (std::size_t i = home(key); slab_of(i) != vacant(); i = (i + 1) & now_.mask)
             if (slab_of(i) == address_of(s))
                 slab_of(i) = erased();
     });

@@ -68,7 +68,7 @@ synchronized_fixed_block_resource::cache* synchronized_fixed_block_resource::own
         try {
             std::lock_guard const lock{mutex_};
             mine = ::new (pool_.upstream_resource()->allocate(sizeof(cache), alignof(cache))) cache;
-            mine->blocks.move_to(mine->room, cached_each_);
+            mine->blocks = {mine->room, mine->room, mine->room + cached_each_};
         } catch (...) {
             return nullptr;
         }

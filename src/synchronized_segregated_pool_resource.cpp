@@ -13,6 +13,7 @@
 
 namespace strata {
 
+using detail::inside;
 using detail::rare_path;
 using detail::slab;
 using detail::slab_state;
@@ -23,31 +24,6 @@ namespace {
 constexpr std::size_t slabs_until_idle = 64;
 // So many slabs may wait for their owner to collect them, until others do.
 constexpr std::size_t most_pending = 8;
-
-enum class by : bool { its_thread, another };
-
-// Inside a shard's mutex.
-class inside {
-  public:
-    inside(detail::biased_mutex& mutex, by who) noexcept : mutex_{mutex}, who_{who} {
-        if (who_ == by::its_thread)
-            mutex_.enter();
-        else
-            mutex_.lock();
-    }
-    inside(inside const&) = delete;
-    inside& operator=(inside const&) = delete;
-    ~inside() {
-        if (who_ == by::its_thread)
-            mutex_.leave();
-        else
-            mutex_.unlock();
-    }
-
-  private:
-    detail::biased_mutex& mutex_;
-    by who_;
-};
 
 } // namespace
 
@@ -81,12 +57,19 @@ synchronized_segregated_pool_resource::unused_shard() {
     return *s;
 }
 
+// No fork comes meanwhile: that locks the shards that are listed.
+void synchronized_segregated_pool_resource::enlist(shard& mine) noexcept {
+    std::lock_guard const lock{source_mutex_};
+    list(mine);
+}
+
 // Returns: a shard that is the thread's now; null where it can have none, or upstream has no memory.
 synchronized_segregated_pool_resource::shard*
 synchronized_segregated_pool_resource::joined() noexcept {
     try {
         shard& mine = unused_shard();
-        return make_mine(mine) ? &mine : nullptr;
+        enlist(mine);
+        return join(mine) ? &mine : nullptr;
     } catch (...) {
         return nullptr;
     }
@@ -106,7 +89,7 @@ void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cach
     shard::findings found;
     {
         std::lock_guard const lock{source_mutex_};
-        detail::biased_mutex::owner_lock const inside{gone.mutex};
+        inside const in{gone.mutex, inside::as::owner};
         gone.collect_all(found);
         put_all_empty(gone);
     }
@@ -147,7 +130,8 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
     try {
         mine = &unused_shard();
         void* const p = pop(*mine, bytes, c);
-        make_mine(*mine);
+        enlist(*mine);
+        join(*mine);
         return p;
     } catch (...) {
         if (mine == nullptr) { // no memory for a shard: a block may be had without
@@ -156,10 +140,12 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
                 return p;
             throw;
         }
-        if (mine->is_listed || mine->slabs != 0)
-            make_mine(*mine);
-        else
+        if (mine->is_listed || mine->slabs != 0) {
+            enlist(*mine);
+            mine->is_free.store(true, std::memory_order_release);
+        } else {
             destroy(*mine);
+        }
         throw;
     }
 }
@@ -168,14 +154,14 @@ void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes,
     shard::findings found;
     void* p = nullptr;
     {
-        inside const in{mine.mutex, by::its_thread};
+        inside const in{mine.mutex, inside::as::owner};
         if (mine.serve(c, found))
             p = mine.pools[c].pop();
     }
     hand_in(std::exchange(found.strays, nullptr));
     if (p == nullptr) {
         try {
-            p = take_slab(mine, true, c, found);
+            p = take_slab(mine, inside::as::owner, c, found);
         } catch (...) {
             tell(found);
             throw;
@@ -192,14 +178,14 @@ void* synchronized_segregated_pool_resource::pop_of_any(std::size_t bytes, std::
     if (auto* const any = static_cast<shard*>(caches())) {
         std::unique_lock lock{source_mutex_};
         for_each_shard([&](shard& of) {
-            inside const in{of.mutex, by::another};
+            inside const in{of.mutex, inside::as::other};
             if (p == nullptr && of.serve(c, found))
                 p = of.pools[c].pop();
         });
         forward(std::exchange(found.strays, nullptr));
         lock.unlock();
         if (p == nullptr)
-            p = take_slab(*any, false, c, found);
+            p = take_slab(*any, inside::as::other, c, found);
         returned_without_shard_.fetch_sub(bytes, std::memory_order_relaxed);
     }
     return p != nullptr ? hand_out_and_tell(p, bytes, c, found) : p;
@@ -222,10 +208,9 @@ void* synchronized_segregated_pool_resource::hand_out_and_tell(void* p, std::siz
 }
 
 // Gives the shard a slab. Returns: a block of it. Throws: what upstream throws.
-void* synchronized_segregated_pool_resource::take_slab(shard& mine, bool is_its_thread,
-                                                       std::size_t c, shard::findings& found) {
+void* synchronized_segregated_pool_resource::take_slab(shard& mine, inside::as who, std::size_t c,
+                                                       shard::findings& found) {
     std::lock_guard const lock{source_mutex_};
-    by const who = is_its_thread ? by::its_thread : by::another;
     mine.last_seen.store(slabs_taken_.load(std::memory_order_relaxed), std::memory_order_relaxed);
     auto const pop_of = [&](slab* adopted) noexcept {
         inside const in{mine.mutex, who};
@@ -235,7 +220,7 @@ void* synchronized_segregated_pool_resource::take_slab(shard& mine, bool is_its_
     };
     void* p = take_from_others(mine, c, slabs_until_idle, found, pop_of);
     if (p == nullptr) {
-        std::size_t const last_bytes = is_its_thread ? mine.pools[c].current->bytes : 0;
+        std::size_t const last_bytes = who == inside::as::owner ? mine.pools[c].current->bytes : 0;
         slab* fresh = nullptr;
         try {
             fresh = source_.take(classes_.block_bytes(c), last_bytes);
@@ -277,7 +262,7 @@ void* synchronized_segregated_pool_resource::take_from_others(shard const& mine,
             return;
         rare_path(is_idle ? "segregated pool: an idle thread's slabs are taken"
                           : "segregated pool: others collect");
-        inside const in{other.mutex, by::another};
+        inside const in{other.mutex, inside::as::other};
         other.collect_all(found);
         if (is_idle)
             put_all_empty(other);
@@ -292,20 +277,10 @@ void* synchronized_segregated_pool_resource::take_from_others(shard const& mine,
     return p;
 }
 
-// Returns: whether the shard is the calling thread's now. No fork comes while it is listed: that locks
-// the shards that are.
-bool synchronized_segregated_pool_resource::make_mine(shard& mine) noexcept {
-    {
-        std::lock_guard const lock{source_mutex_};
-        list(mine);
-    }
-    return join(mine);
-}
-
 // Gives all empty slabs of all threads to the source. Requires: the source's lock, no shard's.
 void synchronized_segregated_pool_resource::gather(shard::findings& found) noexcept {
     for_each_shard([&](shard& one) {
-        std::lock_guard const inside{one.mutex};
+        inside const in{one.mutex, inside::as::other};
         one.collect_all(found);
         put_all_empty(one);
     });
@@ -425,7 +400,7 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
         std::lock_guard const lock{source_mutex_};
         if (s->owner.load(std::memory_order_relaxed) != its)
             continue;
-        inside const in{its->of->mutex, by::another};
+        inside const in{its->of->mutex, inside::as::other};
         if (is_free())
             return false;
         break;
@@ -448,7 +423,7 @@ void synchronized_segregated_pool_resource::returned_last(shard& mine, slab* s,
     if (!has_too_many)
         return;
     std::lock_guard const lock{source_mutex_};
-    detail::biased_mutex::owner_lock const inside{mine.mutex};
+    inside const in{mine.mutex, inside::as::owner};
     if (slab* const empty = mine.surrender_empty(c)) // nobody took it meanwhile
         source_.put(empty);
 }
@@ -474,10 +449,9 @@ synchronized_segregated_pool_resource::do_diagnose(void const* p, std::size_t by
     std::lock_guard const lock{source_mutex_};
     slab const* const s = source_.find(p);
     auto* const its = s != nullptr ? static_cast<shard::pool*>(s->owner.load()) : nullptr;
-    std::optional<inside>
-        in; // while its owner claims bits, or gives them back, a block may look free
+    std::optional<inside> in; // else a live block may look free: see free_bits()
     if (its != nullptr)
-        in.emplace(its->of->mutex, by::another);
+        in.emplace(its->of->mutex, inside::as::other);
     return segregated_base::do_diagnose(p, bytes, alignment);
 }
 

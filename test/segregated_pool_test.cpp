@@ -167,7 +167,7 @@ BOOST_AUTO_TEST_CASE(an_emptied_slab_hands_out_in_address_order) {
     BOOST_TEST(ascending >= 180u); // but at slab borders
 }
 
-// Its bit says live (class_pool.hpp, I1); nobody must be able to tell.
+// Its bit says live (class_pool.hpp, I2); nobody must be able to tell.
 BOOST_AUTO_TEST_CASE(a_block_freed_at_once_is_free_in_every_book) {
     misuse_recorder recorder;
     counting_upstream upstream;

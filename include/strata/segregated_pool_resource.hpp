@@ -58,7 +58,7 @@ class segregated_pool_resource final : public detail::segregated_base {
     }
 
   private:
-    using class_pool = detail::class_pool;
+    using class_pool = detail::lone_class_pool;
     using slab = detail::slab;
 
     /// Throws: what upstream throws. Complexity: O(1); upstream calls 0 amortised, at worst one for
@@ -113,12 +113,15 @@ class segregated_pool_resource final : public detail::segregated_base {
     void refill(std::size_t c);
     [[nodiscard]] bool check_pool(class_pool const& pool) const;
 
+    static class_pool const& pool_of(slab const& s) noexcept {
+        return static_cast<class_pool const&>(*s.owner.load(std::memory_order_relaxed));
+    }
     // The bit of a block that waits in its pool says live.
     [[nodiscard]] bool is_live(slab const& s, void const* p) const noexcept override {
-        return s.is_live(p) && !s.owner.load()->is_free_last(p);
+        return s.is_live(p) && !pool_of(s).is_free_last(p);
     }
     [[nodiscard]] std::size_t live_in(slab const& s) const noexcept override {
-        std::byte const* const waiting = s.owner.load()->waiting();
+        std::byte const* const waiting = pool_of(s).waiting();
         return s.live() - (waiting != nullptr && s.contains(waiting) ? 1 : 0);
     }
 

@@ -7,7 +7,7 @@
 //   owner   inside = 1; is_revoked?          no: inside      yes: inside once the mutex was to be had
 //   others  lock the mutex; is_revoked = true; fence in all threads; wait while inside = 1
 //
-// The bit `inside` is the lowest of a word, of which the rest is a sum. The owner adds to it with the
+// The bit is the lowest of a word, of which the rest is a sum. The owner adds to it with the
 // store that it leaves with: what it has to count costs no store of its own.
 //
 // The owner's store may become visible after its load: the fence, run in every thread of the process
@@ -39,7 +39,7 @@ class biased_mutex {
     }
     /// Requires: before == outside(). Returns: whether it is inside; if not, it may enter().
     [[nodiscard]] bool try_enter(std::uint64_t before) noexcept {
-        word_.store(before + inside, std::memory_order_relaxed);
+        word_.store(before + inside_bit, std::memory_order_relaxed);
         std::atomic_signal_fence(std::memory_order_seq_cst); // the compiler's order, at least
         if (!is_revoked_.load(std::memory_order_acquire)) [[likely]]
             return true;
@@ -51,20 +51,9 @@ class biased_mutex {
     void leave_from(std::uint64_t before, std::size_t added) noexcept {
         set(before + 2 * std::uint64_t{added});
     }
-    void leave(std::size_t added = 0) noexcept { leave_from(outside() - inside, added); }
+    void leave(std::size_t added = 0) noexcept { leave_from(outside() - inside_bit, added); }
     /// Requires: it is outside.
     void add(std::size_t n) noexcept { leave_from(outside(), n); }
-
-    class owner_lock {
-      public:
-        explicit owner_lock(biased_mutex& of) noexcept : of_{of} { of.enter(); }
-        owner_lock(owner_lock const&) = delete;
-        owner_lock& operator=(owner_lock const&) = delete;
-        ~owner_lock() { of_.leave(); }
-
-      private:
-        biased_mutex& of_;
-    };
 
     // Of others, and of an owner who is outside.
 
@@ -77,13 +66,38 @@ class biased_mutex {
     void unlock() noexcept;
 
   private:
-    static constexpr std::uint64_t inside = 1;
+    static constexpr std::uint64_t inside_bit = 1;
     static bool can_be_biased() noexcept;
     void set(std::uint64_t word) noexcept { word_.store(word, std::memory_order_release); }
 
     std::atomic<std::uint64_t> word_{0};
     std::atomic<bool> is_revoked_;
     std::mutex mutex_;
+};
+
+/// Who is inside for a scope: the owner, or another who holds the lock.
+class inside {
+  public:
+    enum class as : bool { owner, other };
+
+    inside(biased_mutex& of, as who) noexcept : of_{of}, who_{who} {
+        if (who_ == as::owner)
+            of_.enter();
+        else
+            of_.lock();
+    }
+    inside(inside const&) = delete;
+    inside& operator=(inside const&) = delete;
+    ~inside() {
+        if (who_ == as::owner)
+            of_.leave();
+        else
+            of_.unlock();
+    }
+
+  private:
+    biased_mutex& of_;
+    as who_;
 };
 
 } // namespace strata::detail

@@ -4,12 +4,9 @@
 // A thread's stack of free blocks of one size. Pop and push touch neither the block nor its slab,
 // but for its mark: 1 while the user has the block.
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <utility>
 
 #include <strata/detail/bits.hpp>
 
@@ -28,23 +25,9 @@ struct cached_block {
 };
 
 struct magazine {
-    cached_block* top = &one;
-    cached_block* begin = &one;
-    cached_block* end = &one + 1;
-    std::size_t drawn = 0; ///< blocks that it was filled with last
-    cached_block one{};    ///< all there is room for until it is given more
-
-    magazine() = default;
-    magazine(magazine const&) = delete;
-    magazine& operator=(magazine const&) = delete;
-
-    [[nodiscard]] bool is_large() const noexcept { return begin != &one; }
-    /// Goes on in `room`, held and not owned, which has no value yet.
-    void move_to(cached_block* room, std::size_t blocks) noexcept {
-        end = std::uninitialized_value_construct_n(room, blocks);
-        top = std::move(begin, top, room);
-        begin = room;
-    }
+    cached_block* top;
+    cached_block* begin; ///< room for blocks, not owned
+    cached_block* end;
 
     [[nodiscard]] bool is_empty() const noexcept { return top == begin; }
     [[nodiscard]] bool is_full() const noexcept { return top == end; }

@@ -31,14 +31,12 @@ namespace strata::detail {
 
 struct alignas(64) pool_shard : thread_cache {
     /// Takes the free blocks of one word at a time: their bits are cleared in the slab, and kept here.
-    /// So allocate() touches this line and no other, and the slab's lines, which others read when they
-    /// free its blocks, are written once in 64 times.
+    /// So allocate() touches no line of the slab: these, which others read when they free its blocks,
+    /// are written once in 64 times.
     ///
     ///   I4  the blocks whose bits are in claimed_ are the current slab's, live to it, and free.
     class alignas(64) pool : public class_pool {
       public:
-        pool_shard* of = nullptr;
-
         [[nodiscard]] bool has_claimed() const noexcept { return claimed_ != 0; }
         /// Returns: a block, now live; null where none is claimed. Complexity: O(1).
         std::byte* pop() noexcept {
@@ -99,13 +97,17 @@ struct alignas(64) pool_shard : thread_cache {
         }
 
       private:
+        // What pop() and push_last() touch, in one line with the current slab's address.
         std::uint64_t claimed_ = 0;
-        std::byte* word_begin_ = nullptr; // the block of the word's first bit
-        std::byte* last_ =
-            as_bytes(this); // the block handed out last, of this word; or what is none
+        std::byte* word_begin_ = nullptr;  // the block of the word's first bit
+        std::byte* last_ = as_bytes(this); // the block handed out last, of this word; or no block
         std::uint64_t last_bit_ = 0;
-        std::uint64_t const* word_ = nullptr; // in the slab
         std::uint32_t block_bytes_ = 0;
+
+        std::uint64_t const* word_ = nullptr; // in the slab
+
+      public:
+        pool_shard* of = nullptr;
     };
     /// What is to be dealt with once no shard's mutex is held.
     struct findings {

@@ -71,7 +71,7 @@ class slab_table {
   public:
     /// What a guess reads. A copy stays good, though it may miss newer slabs, until release().
     struct view {
-        std::uintptr_t* entries;  ///< a slab each; of many users its unit's address before it
+        std::uintptr_t* entries;  ///< a slab each; of many users its unit's key before it
         unsigned home_shift;      ///< 64 - log2(entries), but at most 63
         std::uintptr_t unit_mask; ///< of large slabs
         std::size_t mask;         ///< entries - 1
@@ -137,8 +137,8 @@ class slab_table {
     [[nodiscard]] std::uintptr_t& slab_of(std::size_t i) const noexcept {
         return entry(i)[now_.words - 1];
     }
-    [[nodiscard]] std::size_t home(std::uintptr_t unit) const noexcept {
-        return static_cast<std::size_t>(unit * golden >> now_.home_shift);
+    [[nodiscard]] std::size_t home(std::uintptr_t key) const noexcept {
+        return static_cast<std::size_t>((key & ~std::uintptr_t{1}) * golden >> now_.home_shift);
     }
     [[nodiscard]] std::size_t table_bytes(std::size_t entries) const noexcept {
         return entries * now_.words * sizeof(std::uintptr_t) + (keeps_old_ ? sizeof(old_table) : 0);
