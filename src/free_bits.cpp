@@ -86,6 +86,23 @@ std::size_t free_bits::take_lowest() noexcept {
     return i;
 }
 
+bit_word free_bits::take_lowest_word(std::size_t& first, std::size_t most) noexcept {
+    std::size_t const k = lowest_;
+    bit_word const w = bits_[k];
+    if (w == 0)
+        return 0;
+    bit_word rest = w;
+    for (; most != 0 && rest != 0; --most)
+        rest &= rest - 1;
+    bits_[k] = rest;
+    if (rest == 0)
+        close(k);
+    first = k * word_bits;
+    if (tracks_runs_ && rest == 0)
+        note_run_at(first + word_bits); // which began in this word
+    return w & ~rest;
+}
+
 // Word k gets its first free block.
 void free_bits::open(std::size_t k) noexcept {
     std::size_t const g = k >> group_log2_;

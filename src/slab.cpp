@@ -155,14 +155,17 @@ bool slab::check_invariants() const {
 }
 
 bool slab::turn() noexcept {
-    std::uint64_t* at = word;
+    auto const after = [this](std::uint64_t* w) {
+        return w + 1 != bits() + words() ? w + 1 : bits();
+    };
+    std::uint64_t* at = std::popcount(*word) >= 8 ? word : after(word);
     for (std::size_t left = words(); left != 0; --left) {
         if (*at != 0) {
             store_relaxed(word, at);
             word_begin = begin + static_cast<std::size_t>(at - bits()) * 64 * block_bytes;
             return true;
         }
-        at = at + 1 != bits() + words() ? at + 1 : bits();
+        at = after(at);
     }
     return false;
 }

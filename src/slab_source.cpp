@@ -75,7 +75,7 @@ void slab_table::reserve(chunk const& added, chunk const* list,
         std::max<std::size_t>(16, std::bit_ceil(sparse * all_units(unit_log2)));
     auto* const grown = static_cast<std::uintptr_t*>(
         upstream->allocate(table_bytes(wanted), alignof(std::uintptr_t)));
-    std::uninitialized_fill_n(grown, wanted * now_.words, vacant());
+    std::uninitialized_fill_n(grown, (wanted + 1) * now_.words, vacant());
     old_table const old{now_.mask != 0 ? now_.entries : nullptr, table_bytes(now_.mask + 1)};
     now_ = {grown,
             static_cast<unsigned>(std::countl_zero(std::uint64_t{wanted} - 1)),
@@ -90,7 +90,7 @@ void slab_table::reserve(chunk const& added, chunk const* list,
     for (chunk const* c = list; c != nullptr; c = c->next)
         insert(*c);
     if (keeps_old_)
-        std::memcpy(entry(wanted), &old, sizeof old);
+        std::memcpy(entry(wanted + 1), &old, sizeof old);
     else if (old.entries != nullptr)
         give_back(old, upstream);
 }

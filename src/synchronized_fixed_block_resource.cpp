@@ -12,10 +12,11 @@
 namespace strata {
 
 using detail::cached_block;
-using detail::free_bits;
 using detail::magazine;
 
 namespace {
+
+constexpr std::size_t marks_alignment = 64; // a word's in a line
 
 // What of a buffer is marks: enough for the blocks that fit into the rest.
 constexpr std::size_t marks_in(std::size_t bytes, std::size_t block_bytes) noexcept {
@@ -28,7 +29,7 @@ synchronized_fixed_block_resource::synchronized_fixed_block_resource(
     std::size_t capacity_bytes, std::size_t block_bytes, std::pmr::memory_resource* upstream)
     : pool_{capacity_bytes, block_bytes, upstream},
       marks_{static_cast<std::uint8_t*>(
-          pool_.upstream_resource()->allocate(pool_.capacity_blocks(), 1))},
+          pool_.upstream_resource()->allocate(pool_.capacity_blocks(), marks_alignment))},
       marks_bytes_{pool_.capacity_blocks()},
       owns_marks_{true} {
     std::memset(marks_, mark::none, pool_.capacity_blocks());
@@ -54,7 +55,7 @@ synchronized_fixed_block_resource::~synchronized_fixed_block_resource() {
         destroy(static_cast<cache&>(*caches()));
     leave();
     if (owns_marks_)
-        detail::return_upstream(pool_.upstream_resource(), marks_, marks_bytes_, 1);
+        detail::return_upstream(pool_.upstream_resource(), marks_, marks_bytes_, marks_alignment);
 }
 
 // --- caches ---
@@ -93,22 +94,25 @@ void synchronized_fixed_block_resource::lose(detail::thread_cache& gone) noexcep
     has_lost_blocks_ = true;
 }
 
-// Fills half of an empty magazine, the lowest block on top.
+// Fills half of an empty magazine at least, the lowest block on top. Takes whole words of bits, so that
+// no other thread gets blocks whose marks share a line with these.
 void synchronized_fixed_block_resource::draw(cache& mine) noexcept {
     magazine& m = mine.blocks;
-    std::size_t const most = (m.capacity() + 1) / 2;
-    cached_block* at = m.begin + most;
     {
         std::lock_guard const lock{mutex_};
         pool_.drop_front();
-        while (at != m.begin) {
-            std::size_t const i = pool_.free_.take_lowest();
-            if (i == free_bits::none)
+        while (2 * m.size() < m.capacity()) {
+            std::size_t first = 0;
+            detail::bit_word taken = pool_.free_.take_lowest_word(first, m.capacity() - m.size());
+            if (taken == 0)
                 break;
-            *--at = {detail::as_bytes(pool_.block_at(i)), marks_ + i};
+            for (; taken != 0; taken &= taken - 1) {
+                std::size_t const i = first + detail::lowest_bit(taken);
+                *m.top++ = {detail::as_bytes(pool_.block_at(i)), marks_ + i};
+            }
         }
     }
-    m.top = std::move(at, m.begin + most, m.begin);
+    std::reverse(m.begin, m.top);
 }
 
 // Gives the oldest blocks of a magazine back to the pool.

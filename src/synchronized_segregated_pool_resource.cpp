@@ -63,11 +63,15 @@ void synchronized_segregated_pool_resource::enlist(shard& mine) noexcept {
     list(mine);
 }
 
-// Returns: a shard that is the thread's now; null where it can have none, or upstream has no memory.
+// For a thread that begins with a free: it may go on with all that a thread left, which has ended, and
+// gets that one's shard then. Returns: a shard that is the thread's now; null where it can have none, or
+// upstream has no memory.
 synchronized_segregated_pool_resource::shard*
-synchronized_segregated_pool_resource::joined() noexcept {
+synchronized_segregated_pool_resource::joined(slab const& s) noexcept {
     try {
-        shard& mine = unused_shard();
+        auto* const its = static_cast<shard::pool*>(s.owner.load(std::memory_order_acquire));
+        bool const may_have_its = its != nullptr && take_unused(*its->of);
+        shard& mine = may_have_its ? *its->of : unused_shard();
         enlist(mine);
         return join(mine) ? &mine : nullptr;
     } catch (...) {
@@ -116,7 +120,22 @@ void synchronized_segregated_pool_resource::unlock_all() noexcept {
 
 // --- allocate ---
 
-// The current slab has none, or the thread no shard; large blocks, and aligned ones.
+// Nothing is claimed. Inside the shard, which it leaves.
+void* synchronized_segregated_pool_resource::allocate_next(shard& mine, shard::pool& pool,
+                                                           std::size_t bytes,
+                                                           std::size_t alignment) {
+    if (!pool.advance()) [[unlikely]] {
+        mine.mutex.leave();
+        return static_cast<synchronized_segregated_pool_resource&>(*mine.instance)
+            .allocate_slow(bytes, alignment);
+    }
+    pool.claim();
+    void* const p = pool.pop();
+    mine.mutex.leave(bytes);
+    return detail::hand_out(p, bytes);
+}
+
+// The class has no slab that can serve, or the thread no shard; large blocks, and aligned ones.
 void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
                                                            std::size_t alignment) {
     std::size_t const c = class_of(bytes, alignment);
@@ -325,7 +344,7 @@ synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t by
         return served_.deallocate(p, bytes, alignment);
     }
     if (mine == nullptr)
-        mine = joined();
+        mine = joined(*s);
     if (s->size_class == class_of(bytes, alignment) && push(mine, s, p)) {
         if (mine != nullptr)
             mine->mutex.add(0 - bytes);

@@ -192,12 +192,17 @@ thread_cache* thread_cached::known() const noexcept {
 
 thread_cache* thread_cached::unused() noexcept {
     for (thread_cache* c = caches(); c != nullptr; c = c->next_of_instance)
-        if (c->is_free.load(std::memory_order_relaxed) &&
-            c->is_free.exchange(false, std::memory_order_acquire)) {
-            rare_path("thread_caches: a cache is used again");
+        if (take_unused(*c))
             return c;
-        }
     return nullptr;
+}
+
+bool thread_cached::take_unused(thread_cache& cache) noexcept {
+    if (!cache.is_free.load(std::memory_order_relaxed) ||
+        !cache.is_free.exchange(false, std::memory_order_acquire))
+        return false;
+    rare_path("thread_caches: a cache is used again");
+    return true;
 }
 
 void thread_cached::list(thread_cache& cache) noexcept {

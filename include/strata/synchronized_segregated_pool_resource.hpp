@@ -105,10 +105,8 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
         if (!mine.mutex.try_enter(outside)) [[unlikely]]
             return allocate_slow(bytes, alignment);
         void* const p = pool.pop();
-        if (p == nullptr) [[unlikely]] {
-            mine.mutex.leave();
-            return allocate_slow(bytes, alignment);
-        }
+        if (p == nullptr) [[unlikely]]
+            return allocate_next(mine, pool, bytes, alignment);
         mine.mutex.leave_from(outside, bytes);
         return detail::hand_out(p, bytes);
     }
@@ -151,7 +149,9 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
-    // Apart, so that do_deallocate() saves no register.
+    // Apart, so that do_allocate() and do_deallocate() save no register.
+    [[gnu::noinline]] static void* allocate_next(shard& mine, shard::pool& pool, std::size_t bytes,
+                                                 std::size_t alignment);
     [[gnu::noinline]] static void deallocate_any(shard& mine, void* p, std::size_t bytes,
                                                  std::size_t alignment, shard::pool& pool);
     [[gnu::noinline]] void deallocate_next(shard& mine, void* p, std::size_t bytes,
@@ -159,7 +159,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     [[gnu::noinline]] void returned_last(shard& mine, slab* s, std::size_t bytes) noexcept;
     shard& unused_shard();
     void enlist(shard& mine) noexcept;
-    shard* joined() noexcept;
+    shard* joined(slab const& s) noexcept;
     void destroy(shard& gone) noexcept;
     template <class Function>
     void for_each_shard(Function const& f) const;

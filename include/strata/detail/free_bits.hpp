@@ -121,6 +121,10 @@ class free_bits {
     /// Takes the lowest free block. Returns: its index, or none.
     [[nodiscard]] std::size_t take_lowest() noexcept;
 
+    /// Takes the free blocks of the lowest word that has any, the lowest `most` of them at most.
+    /// Returns: their bits in that word, of which `first` is the first block; 0 where none is free.
+    [[nodiscard]] bit_word take_lowest_word(std::size_t& first, std::size_t most) noexcept;
+
     /// Takes the lowest free block where its word has another. Returns: whether it did; `i` is then
     /// its index. The common part of take_lowest, without a call.
     [[nodiscard]] bool take_lowest_of_word(std::size_t& i) noexcept {

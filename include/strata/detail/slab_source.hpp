@@ -86,10 +86,15 @@ class slab_table {
         /// The same of many: a slab that is not meant is not read, and its owner not disturbed.
         [[nodiscard]] slab* guess_of_many(void const* p) const noexcept {
             std::uintptr_t const unit = address_of(p) & unit_mask;
-            std::uintptr_t const& e = entries[2 * (unit * golden >> home_shift)];
-            if (load_acquire(e) != unit) [[unlikely]]
-                return slab::none();
-            return slab_at((&e)[1]);
+            std::uintptr_t const* e = &entries[2 * (unit * golden >> home_shift)];
+            e += load_acquire(e[0]) != unit ? 2 : 0; // no branch: nobody could foretell it
+            return load_acquire(e[0]) == unit ? slab_at(e[1]) : guess_of_many_small(p);
+        }
+        [[nodiscard]] slab* guess_of_many_small(void const* p) const noexcept {
+            std::uintptr_t const unit = address_of(p) & small_unit_mask;
+            std::uintptr_t const* e = &entries[2 * (unit * golden >> home_shift)];
+            e += load_acquire(e[0]) != unit + 1 ? 2 : 0;
+            return load_acquire(e[0]) == unit + 1 ? slab_at(e[1]) : slab::none();
         }
         /// Returns: the slab that p lies in, or null. Complexity: O(1) expected.
         [[nodiscard]] slab* find(void const* p) const noexcept;
@@ -122,7 +127,8 @@ class slab_table {
     static constexpr std::uint64_t golden = 0x9e3779b97f4a7c15; // 2^64 / golden ratio
     static constexpr std::size_t most_small_units = 512;
 
-    // A table that was too small, behind the entries of the one that replaced it.
+    // A table that was too small. Behind the entries of the one that replaced it, of which there is
+    // one more than are used: a guess looks at two that are neighbours.
     struct old_table {
         std::uintptr_t* entries; ///< null: none
         std::size_t bytes;
@@ -141,7 +147,8 @@ class slab_table {
         return static_cast<std::size_t>((key & ~std::uintptr_t{1}) * golden >> now_.home_shift);
     }
     [[nodiscard]] std::size_t table_bytes(std::size_t entries) const noexcept {
-        return entries * now_.words * sizeof(std::uintptr_t) + (keeps_old_ ? sizeof(old_table) : 0);
+        return (entries + 1) * now_.words * sizeof(std::uintptr_t) +
+               (keeps_old_ ? sizeof(old_table) : 0);
     }
     void give_back(old_table table, std::pmr::memory_resource* upstream) noexcept;
     template <class Visitor>
@@ -160,9 +167,9 @@ class slab_table {
     unsigned small_log2_;
     unsigned large_log2_;
     bool keeps_old_;
-    std::array<std::uintptr_t, 4> ends_{vacant(), vacant(), vacant(),
-                                        vacant()}; // of an empty table
-    view now_;                                     // entries owned, from upstream, but for those
+    // Of an empty table.
+    std::array<std::uintptr_t, 6> ends_{vacant(), vacant(), vacant(), vacant(), vacant(), vacant()};
+    view now_; // entries owned, from upstream, but for those
 };
 
 class slab_source {

@@ -93,6 +93,8 @@ class thread_cached {
     [[nodiscard]] thread_cache* known() const noexcept;
     /// Returns: one that waits for a thread, and is the caller's to hand on; null where none does.
     [[nodiscard]] thread_cache* unused() noexcept;
+    /// The same of one. Returns: whether it waited.
+    [[nodiscard]] static bool take_unused(thread_cache& cache) noexcept;
     /// Makes `cache`, which is unused or new, the calling thread's. Requires: it has none.
     /// Returns: whether it did; where the thread's local objects are gone, the cache waits again.
     bool join(thread_cache& cache) noexcept;
