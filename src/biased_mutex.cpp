@@ -46,12 +46,11 @@ bool biased_mutex::can_be_biased() noexcept {
 
 // While the mutex is held here, nobody revokes; who does so next waits.
 void biased_mutex::enter() noexcept {
-    std::uint64_t const before = outside();
-    if (try_enter(before))
+    if (try_enter())
         return;
     rare_path("biased_mutex: its owner waits");
     std::lock_guard const lock{mutex_};
-    word_.store(before + inside_bit, std::memory_order_relaxed);
+    is_inside_.store(true, std::memory_order_relaxed);
 }
 
 void biased_mutex::lock() noexcept {
@@ -60,7 +59,7 @@ void biased_mutex::lock() noexcept {
         is_revoked_.store(true, std::memory_order_relaxed);
         fence_in_all_threads();
     }
-    while ((word_.load(std::memory_order_acquire) & inside_bit) != 0) {
+    while (is_inside_.load(std::memory_order_acquire)) {
         rare_path("biased_mutex: others wait for its owner");
         std::this_thread::yield(); // it is inside for some instructions
     }

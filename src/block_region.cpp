@@ -39,9 +39,9 @@ block_region::block_region(void* base, std::size_t blocks, std::size_t block_byt
       divide_{block_bytes},
       block_bytes_{block_bytes},
       blocks_{blocks},
-      singles_{blocks},
       alignment_{natural_alignment(block_bytes | address_of(base))},
-      common_alignment_{std::min(alignment_, max_align)} {
+      common_alignment_{std::min(alignment_, max_align)},
+      singles_{blocks} {
     auto* const words = static_cast<bit_word*>(block_at(blocks));
     free_ = free_bits{words, blocks};
     joined_ = words + free_bits::storage_words(blocks);

@@ -18,7 +18,7 @@ bool violated(char const* what, void const* where) {
 
 pool_shard::pool_shard() noexcept {
     for (pool& one : pools)
-        one.of = this;
+        one.shard = this;
 }
 
 void pool_shard::set_serving(std::size_t size_class, bool value) noexcept {
@@ -28,31 +28,30 @@ void pool_shard::set_serving(std::size_t size_class, bool value) noexcept {
 }
 
 // Others who find a block's bit in neither place take it for live: it is in both for a moment.
-void pool_shard::pool::claim() noexcept {
-    slab& s = *current;
+void pool_shard::claimed_word::claim(slab& s) noexcept {
     std::uint64_t const free = *s.word;
     s.count += static_cast<std::uint32_t>(std::popcount(free));
-    word_begin_ = s.word_begin;
+    begin_ = s.word_begin;
     block_bytes_ = s.block_bytes;
-    last_ = as_bytes(this);
+    last_ = no_block();
     store_relaxed(word_, static_cast<std::uint64_t const*>(s.word));
-    store_release(claimed_, free);
+    store_release(free_, free);
     store_release(*s.word, std::uint64_t{0});
 }
 
-void pool_shard::pool::unclaim() noexcept {
-    std::uint64_t const free = claimed_;
-    last_ = as_bytes(this);
+void pool_shard::claimed_word::unclaim(slab& s) noexcept {
+    last_ = no_block();
+    std::uint64_t const free = free_;
     if (free == 0)
         return;
-    store_release(*current->word, *current->word | free);
-    store_release(claimed_, std::uint64_t{0});
-    current->count -= static_cast<std::uint32_t>(std::popcount(free));
+    store_release(*s.word, *s.word | free);
+    store_release(free_, std::uint64_t{0});
+    s.count -= static_cast<std::uint32_t>(std::popcount(free));
 }
 
 bool pool_shard::serve(std::size_t size_class, findings& found) noexcept {
     pool& its = pools[size_class];
-    while (!its.has_claimed()) {
+    while (its.is_empty()) {
         if (its.advance())
             its.claim();
         else if (slab* const s = next_pending(); s != nullptr)
@@ -168,7 +167,7 @@ bool pool_shard::check_invariants(std::size_t& pending_found) const {
         }
     for (pool const& one : pools) {
         std::uint64_t const* const word = one.current->word;
-        if (one.has_claimed() && (one.claimed_of(word) == 0 || (one.claimed_of(word) & *word) != 0))
+        if (!one.is_empty() && (one.of(word) == 0 || (one.of(word) & *word) != 0))
             return violated("what is claimed is not of the current word, or is free there", &one);
         bool has_free = false;
         for (slab const* s = one.serving.front(); s != nullptr; s = s->next) {

@@ -120,17 +120,14 @@ void synchronized_fixed_block_resource::flush_oldest(cache& mine, std::size_t bl
     magazine& m = mine.blocks;
     {
         std::lock_guard const lock{mutex_};
-        for (cached_block const* b = m.begin; b != m.begin + blocks; ++b)
-            give(static_cast<std::size_t>(b->mark - marks_));
+        pool_.drop_front();
+        for (cached_block const* b = m.begin; b != m.begin + blocks; ++b) {
+            auto const i = static_cast<std::size_t>(b->mark - marks_);
+            if (!pool_.free_.is_free(i)) // else it was freed twice at once
+                pool_.free_.give(i);
+        }
     }
     m.top = std::move(m.begin + blocks, m.top, m.begin);
-}
-
-// Requires: the lock. A block that is free already was freed twice at once.
-void synchronized_fixed_block_resource::give(std::size_t i) noexcept {
-    pool_.drop_front();
-    if (!pool_.free_.is_free(i))
-        pool_.free_.give(i);
 }
 
 // --- allocate, deallocate ---

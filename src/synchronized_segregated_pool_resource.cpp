@@ -46,6 +46,11 @@ void synchronized_segregated_pool_resource::for_each_shard(Function const& f) co
         f(static_cast<shard&>(*s));
 }
 
+synchronized_segregated_pool_resource&
+synchronized_segregated_pool_resource::of(shard& mine) noexcept {
+    return static_cast<synchronized_segregated_pool_resource&>(*mine.instance);
+}
+
 // Returns: one that no thread has, from the list, or new.
 synchronized_segregated_pool_resource::shard&
 synchronized_segregated_pool_resource::unused_shard() {
@@ -70,8 +75,8 @@ synchronized_segregated_pool_resource::shard*
 synchronized_segregated_pool_resource::joined(slab const& s) noexcept {
     try {
         auto* const its = static_cast<shard::pool*>(s.owner.load(std::memory_order_acquire));
-        bool const may_have_its = its != nullptr && take_unused(*its->of);
-        shard& mine = may_have_its ? *its->of : unused_shard();
+        bool const may_have_its = its != nullptr && take_unused(*its->shard);
+        shard& mine = may_have_its ? *its->shard : unused_shard();
         enlist(mine);
         return join(mine) ? &mine : nullptr;
     } catch (...) {
@@ -126,12 +131,12 @@ void* synchronized_segregated_pool_resource::allocate_next(shard& mine, shard::p
                                                            std::size_t alignment) {
     if (!pool.advance()) [[unlikely]] {
         mine.mutex.leave();
-        return static_cast<synchronized_segregated_pool_resource&>(*mine.instance)
-            .allocate_slow(bytes, alignment);
+        return of(mine).allocate_slow(bytes, alignment);
     }
     pool.claim();
     void* const p = pool.pop();
-    mine.mutex.leave(bytes);
+    mine.mutex.leave();
+    detail::add_relaxed(mine.bytes_taken, bytes);
     return detail::hand_out(p, bytes);
 }
 
@@ -186,7 +191,7 @@ void* synchronized_segregated_pool_resource::pop(shard& mine, std::size_t bytes,
             throw;
         }
     }
-    mine.mutex.add(bytes);
+    detail::add_relaxed(mine.bytes_taken, bytes);
     return hand_out_and_tell(p, bytes, c, found);
 }
 
@@ -347,7 +352,7 @@ synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t by
         mine = joined(*s);
     if (s->size_class == class_of(bytes, alignment) && push(mine, s, p)) {
         if (mine != nullptr)
-            mine->mutex.add(0 - bytes);
+            detail::add_relaxed(mine->bytes_returned, bytes);
         else {
             rare_path("segregated pool: a free without a shard");
             returned_without_shard_.fetch_add(bytes, std::memory_order_relaxed);
@@ -370,25 +375,26 @@ void synchronized_segregated_pool_resource::deallocate_any(shard& mine, void* p,
                                                            std::size_t alignment,
                                                            shard::pool& pool) {
     slab* const s = mine.table.guess_of_many(p);
-    auto& self = static_cast<synchronized_segregated_pool_resource&>(*mine.instance);
     if (s->owner.load(std::memory_order_relaxed) != &pool ||
         s->is_pending.load(std::memory_order_relaxed) != 0 || !pool.push(s, p)) [[unlikely]] {
         mine.mutex.leave();
-        return self.deallocate_next(mine, p, bytes, alignment);
+        return deallocate_next(mine, p, bytes, alignment);
     }
     if (s->count == 0) [[unlikely]]
-        return self.returned_last(mine, s, bytes);
-    mine.mutex.leave(0 - bytes);
+        return returned_last(mine, s, bytes);
+    mine.mutex.leave();
+    detail::add_relaxed(mine.bytes_returned, bytes);
 }
 
 // The first guess at the slab was wrong, or the block is another thread's.
 void synchronized_segregated_pool_resource::deallocate_next(shard& mine, void* p, std::size_t bytes,
                                                             std::size_t alignment) {
     slab* const s = mine.table.find(p);
-    if (s == nullptr || s->size_class != classes_.of(bytes, alignment) || !push(&mine, s, p))
-        [[unlikely]]
-        return deallocate_slow(p, bytes, alignment);
-    mine.mutex.add(0 - bytes);
+    synchronized_segregated_pool_resource& self = of(mine);
+    if (s == nullptr || s->size_class != self.classes_.of(bytes, alignment) ||
+        !self.push(&mine, s, p)) [[unlikely]]
+        return self.deallocate_slow(p, bytes, alignment);
+    detail::add_relaxed(mine.bytes_returned, bytes);
 }
 
 // Frees a block of the slab. Returns: whether p was live.
@@ -419,7 +425,7 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
         std::lock_guard const lock{source_mutex_};
         if (s->owner.load(std::memory_order_relaxed) != its)
             continue;
-        inside const in{its->of->mutex, inside::as::other};
+        inside const in{its->shard->mutex, inside::as::other};
         if (is_free())
             return false;
         break;
@@ -438,13 +444,15 @@ void synchronized_segregated_pool_resource::returned_last(shard& mine, slab* s,
                                                           std::size_t bytes) noexcept {
     std::size_t const c = s->size_class;
     bool const has_too_many = mine.returned(s);
-    mine.mutex.leave(0 - bytes);
+    mine.mutex.leave();
+    detail::add_relaxed(mine.bytes_returned, bytes);
     if (!has_too_many)
         return;
-    std::lock_guard const lock{source_mutex_};
+    synchronized_segregated_pool_resource& self = of(mine);
+    std::lock_guard const lock{self.source_mutex_};
     inside const in{mine.mutex, inside::as::owner};
     if (slab* const empty = mine.surrender_empty(c)) // nobody took it meanwhile
-        source_.put(empty);
+        self.source_.put(empty);
 }
 
 // --- the rest of the interface ---
@@ -470,7 +478,7 @@ synchronized_segregated_pool_resource::do_diagnose(void const* p, std::size_t by
     auto* const its = s != nullptr ? static_cast<shard::pool*>(s->owner.load()) : nullptr;
     std::optional<inside> in; // else a live block may look free: see free_bits()
     if (its != nullptr)
-        in.emplace(its->of->mutex, inside::as::other);
+        in.emplace(its->shard->mutex, inside::as::other);
     return segregated_base::do_diagnose(p, bytes, alignment);
 }
 
@@ -488,7 +496,7 @@ void synchronized_segregated_pool_resource::forward(slab* pending) noexcept {
         slab* const s = std::exchange(pending, pending->next_pending);
         auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_acquire));
         if (its != nullptr)
-            its->of->hand_in(s);
+            its->shard->hand_in(s);
         else
             s->is_pending = 0; // it is empty: others have collected meanwhile
     }
@@ -500,7 +508,7 @@ void synchronized_segregated_pool_resource::hand_in(slab* pending) noexcept {
         return;
     auto* const its = static_cast<shard::pool*>(pending->owner.load(std::memory_order_acquire));
     if (its != nullptr && pending->next_pending == nullptr)
-        return its->of->hand_in(pending);
+        return its->shard->hand_in(pending);
     rare_path("segregated pool: pending slabs are another's");
     std::lock_guard const lock{source_mutex_};
     forward(pending);
@@ -521,7 +529,7 @@ std::byte* synchronized_segregated_pool_resource::collect_in_quiet() noexcept {
     for_each_shard([](shard& s) { s.forget_pending(); });
     source_.for_each([&](slab const& s) {
         if (auto* const its = static_cast<shard::pool*>(s.owner.load()))
-            its->of->collect(&const_cast<slab&>(s), found);
+            its->shard->collect(&const_cast<slab&>(s), found);
     });
     return found.freed_twice;
 }
@@ -545,7 +553,7 @@ std::size_t synchronized_segregated_pool_resource::do_trim() {
         auto* const next = static_cast<shard*>(s->next_of_instance);
         s->table = source_.table();
         if (s->slabs == 0) {
-            returned_without_shard_ -= s->mutex.sum();
+            returned_without_shard_ -= s->requested_bytes();
             destroy(*s);
         }
         s = next;
@@ -583,7 +591,7 @@ statistics synchronized_segregated_pool_resource::do_stats() const {
     for_each_shard([](shard& one) { one.mutex.unlock(); });
     std::size_t requested = 0 - returned_without_shard_.load(std::memory_order_relaxed);
     for_each_shard([&](shard& one) {
-        requested += one.mutex.sum();
+        requested += one.requested_bytes();
         s.footprint_bytes += sizeof(shard);
         s.overhead_bytes += sizeof(shard);
     });

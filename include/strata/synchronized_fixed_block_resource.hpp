@@ -128,7 +128,6 @@ class synchronized_fixed_block_resource final : public resource, private detail:
     void destroy(cache& gone) noexcept;
     void draw(cache& mine) noexcept;
     void flush_oldest(cache& mine, std::size_t blocks) noexcept;
-    void give(std::size_t i) noexcept;
     [[nodiscard]] std::uint8_t mark_at(void const* p) const noexcept;
     [[nodiscard]] std::optional<misuse_kind> judge(void const* p, std::size_t bytes,
                                                    std::size_t alignment) const;

@@ -101,13 +101,13 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
             return allocate_slow(bytes, alignment);
         auto& mine = static_cast<shard&>(known_mine());
         shard::pool& pool = mine.pools[classes_.of(bytes, alignment)];
-        std::uint64_t const outside = mine.mutex.outside();
-        if (!mine.mutex.try_enter(outside)) [[unlikely]]
+        if (!mine.mutex.try_enter()) [[unlikely]]
             return allocate_slow(bytes, alignment);
-        void* const p = pool.pop();
-        if (p == nullptr) [[unlikely]]
+        if (pool.is_empty()) [[unlikely]]
             return allocate_next(mine, pool, bytes, alignment);
-        mine.mutex.leave_from(outside, bytes);
+        void* const p = pool.pop();
+        mine.mutex.leave();
+        detail::add_relaxed(mine.bytes_taken, bytes);
         return detail::hand_out(p, bytes);
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
@@ -115,14 +115,13 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
             return deallocate_slow(p, bytes, alignment);
         auto& mine = static_cast<shard&>(known_mine());
         shard::pool& pool = mine.pools[classes_.of(bytes, alignment)];
-        std::uint64_t const outside = mine.mutex.outside();
-        if (!mine.mutex.try_enter(outside)) [[unlikely]]
+        if (!mine.mutex.try_enter()) [[unlikely]]
             return deallocate_slow(p, bytes, alignment);
         if (!pool.is_last(p) || !pool.push_last())
             return deallocate_any(mine, p, bytes, alignment, pool);
-        mine.mutex.leave_from(outside, 0 - bytes);
+        mine.mutex.leave();
+        detail::add_relaxed(mine.bytes_returned, bytes);
     }
-
     std::optional<misuse_kind> do_try_deallocate(void* p, std::size_t bytes,
                                                  std::size_t alignment) override;
     bool do_try_resize(void* p, std::size_t old_bytes, std::size_t new_bytes,
@@ -149,14 +148,15 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
     [[gnu::noinline]] void* allocate_slow(std::size_t bytes, std::size_t alignment);
     [[gnu::noinline]] void deallocate_slow(void* p, std::size_t bytes, std::size_t alignment);
-    // Apart, so that do_allocate() and do_deallocate() save no register.
+    // Apart, and of the shard, so that do_allocate() and do_deallocate() save no register.
     [[gnu::noinline]] static void* allocate_next(shard& mine, shard::pool& pool, std::size_t bytes,
                                                  std::size_t alignment);
     [[gnu::noinline]] static void deallocate_any(shard& mine, void* p, std::size_t bytes,
                                                  std::size_t alignment, shard::pool& pool);
-    [[gnu::noinline]] void deallocate_next(shard& mine, void* p, std::size_t bytes,
-                                           std::size_t alignment);
-    [[gnu::noinline]] void returned_last(shard& mine, slab* s, std::size_t bytes) noexcept;
+    [[gnu::noinline]] static void deallocate_next(shard& mine, void* p, std::size_t bytes,
+                                                  std::size_t alignment);
+    [[gnu::noinline]] static void returned_last(shard& mine, slab* s, std::size_t bytes) noexcept;
+    static synchronized_segregated_pool_resource& of(shard& mine) noexcept;
     shard& unused_shard();
     void enlist(shard& mine) noexcept;
     shard* joined(slab const& s) noexcept;

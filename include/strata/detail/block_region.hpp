@@ -168,13 +168,14 @@ class block_region {
     exact_divider divide_;             // by block_bytes_
     std::size_t block_bytes_ = 0;      // a multiple of 8
     std::size_t blocks_ = 0;           // how many
-    std::size_t singles_ = 0;          // I5
     std::size_t alignment_ = 0;        // I4
     std::size_t common_alignment_ = 0; // the same, at most max_align: needs no check
-    void* front_ = nullptr;            // I3
-    void* last_ = nullptr;             // I3
-    std::uintptr_t edge_ = 0;          // I3; 0: nothing is known
-    free_bits free_;                   // its words lie behind the blocks
+    // What is above never changes, and lies in another line: threads read it without a lock.
+    std::size_t singles_ = 0; // I5
+    void* front_ = nullptr;   // I3
+    void* last_ = nullptr;    // I3
+    std::uintptr_t edge_ = 0; // I3; 0: nothing is known
+    free_bits free_;          // its words lie behind the blocks
 
   private:
     void track_runs() noexcept;

@@ -30,34 +30,62 @@
 namespace strata::detail {
 
 struct alignas(64) pool_shard : thread_cache {
-    /// Takes the free blocks of one word at a time: their bits are cleared in the slab, and kept here.
+    /// The free blocks of one word, taken from the slab: their bits are cleared there, and kept here.
     /// So allocate() touches no line of the slab: these, which others read when they free its blocks,
     /// are written once in 64 times.
-    ///
-    ///   I4  the blocks whose bits are in claimed_ are the current slab's, live to it, and free.
-    class alignas(64) pool : public class_pool {
+    class claimed_word {
       public:
-        [[nodiscard]] bool has_claimed() const noexcept { return claimed_ != 0; }
-        /// Returns: a block, now live; null where none is claimed. Complexity: O(1).
+        [[nodiscard]] bool is_empty() const noexcept { return free_ == 0; }
+        /// Requires: it is not empty. Returns: a block, now live. Complexity: O(1).
         std::byte* pop() noexcept {
-            std::uint64_t const free = claimed_;
-            if (free == 0)
-                return nullptr;
-            last_bit_ = free & (~free + 1);
-            store_relaxed(claimed_, free ^ last_bit_);
-            return last_ = word_begin_ + lowest_bit(free) * block_bytes_;
+            std::uint64_t const free = free_;
+            before_ = free;
+            store_relaxed(free_, free & (free - 1)); // clears the lowest 1
+            return last_ = begin_ + lowest_bit(free) * block_bytes_;
         }
 
         // Where the block handed out last comes back next, as many do, nothing is computed from its
         // address, and the next pop() need not wait for that: a pair takes 0.7 of the time.
         [[nodiscard]] bool is_last(void const* p) const noexcept { return p == last_; }
-        /// Requires: is_last(p). Returns: whether p was live, and others have freed nothing beside it.
-        bool push_last() noexcept {
-            std::uint64_t const free = claimed_;
-            if ((free & last_bit_) != 0 || current->is_pending.load(std::memory_order_relaxed) != 0)
-                return false;
+        /// Requires: is_last(p) of the live block p.
+        void push_last() noexcept {
             take_back(last_, block_bytes_);
-            store_relaxed(claimed_, free | last_bit_);
+            last_ = no_block();
+            store_relaxed(free_, before_);
+        }
+
+        /// Returns: what it has of that word of a slab.
+        [[nodiscard]] std::uint64_t of(std::uint64_t const* word) const noexcept {
+            std::uint64_t const free = load_acquire(free_); // before its word: see claim()
+            std::uint64_t const is_word = load_acquire(word_) == word ? 1 : 0;
+            return free & (0 - is_word); // no branch: nobody could foretell it
+        }
+        /// Requires: it is empty, and the slab's current word has a free block.
+        void claim(slab& s) noexcept;
+        /// Gives the bits back to the slab.
+        void unclaim(slab& s) noexcept;
+
+      private:
+        [[nodiscard]] std::byte* no_block() noexcept { return as_bytes(this); }
+
+        std::uint64_t free_ = 0;
+        std::uint64_t before_ = 0;         // the last pop()
+        std::byte* last_ = as_bytes(this); // the block handed out last, if it is live; or no block
+        std::byte* begin_ = nullptr;       // the block of the word's first bit
+        std::uint64_t const* word_ = nullptr;
+        std::size_t block_bytes_ = 0;
+    };
+    /// What a call touches is one line: with the current slab's address.
+    ///
+    ///   I4  the blocks of the claimed word are the current slab's, live to it, and free.
+    class alignas(64) pool : public claimed_word, public class_pool {
+      public:
+        /// Takes back the block handed out last. Requires: is_last(p). Returns: whether it may be
+        /// sure that it is live: others have freed nothing beside it.
+        bool push_last() noexcept {
+            if (current->is_pending.load(std::memory_order_relaxed) != 0)
+                return false;
+            claimed_word::push_last();
             return true;
         }
         /// Takes a block of this class back. Returns: whether p was a live block of the slab.
@@ -68,7 +96,7 @@ struct alignas(64) pool_shard : thread_cache {
             std::uint64_t const mark = std::uint64_t{1} << i % 64;
             std::uint64_t& word = s->bits()[i / 64];
             std::uint64_t const free = word;
-            if (((free | claimed_of(&word)) & mark) != 0)
+            if (((free | of(&word)) & mark) != 0)
                 return false;
             take_back(p, s->block_bytes);
             store_relaxed(word, free | mark);
@@ -77,14 +105,8 @@ struct alignas(64) pool_shard : thread_cache {
         }
 
         /// Requires: nothing is claimed, and the current slab's word has a free block.
-        void claim() noexcept;
-        /// Gives the bits back to the slab.
-        void unclaim() noexcept;
-        [[nodiscard]] std::uint64_t claimed_of(std::uint64_t const* word) const noexcept {
-            std::uint64_t const claimed = load_acquire(claimed_); // before its word: see claim()
-            std::uint64_t const is_word = load_acquire(word_) == word ? 1 : 0;
-            return claimed & (0 - is_word); // no branch: nobody could foretell it
-        }
+        void claim() noexcept { claimed_word::claim(*current); }
+        void unclaim() noexcept { claimed_word::unclaim(*current); }
         /// Returns: the bits of 64 blocks of a slab of this class, where a bit says that the block is
         /// free, whoever freed it. Beside its thread's work a live block may look free for a moment, a
         /// free one never looks live. It disturbs that work only where it takes blocks from that word.
@@ -92,22 +114,11 @@ struct alignas(64) pool_shard : thread_cache {
             std::uint64_t const* const word = s.bits() + i;
             std::uint64_t free = s.free_bits(i);
             if (load_relaxed(s.word) == word) // claim() and unclaim() may be under way
-                free |= claimed_of(word) | load_acquire(*word);
+                free |= of(word) | load_acquire(*word);
             return free;
         }
 
-      private:
-        // What pop() and push_last() touch, in one line with the current slab's address.
-        std::uint64_t claimed_ = 0;
-        std::byte* word_begin_ = nullptr;  // the block of the word's first bit
-        std::byte* last_ = as_bytes(this); // the block handed out last, of this word; or no block
-        std::uint64_t last_bit_ = 0;
-        std::uint32_t block_bytes_ = 0;
-
-        std::uint64_t const* word_ = nullptr; // in the slab
-
-      public:
-        pool_shard* of = nullptr;
+        pool_shard* shard = nullptr;
     };
     /// What is to be dealt with once no shard's mutex is held.
     struct findings {
@@ -148,6 +159,11 @@ struct alignas(64) pool_shard : thread_cache {
         return offset_between(pools.data(), its) < sizeof pools;
     }
 
+    /// Returns: bytes asked for in blocks taken here less those of blocks given back here; may wrap.
+    [[nodiscard]] std::size_t requested_bytes() const noexcept {
+        return load_relaxed(bytes_taken) - load_relaxed(bytes_returned);
+    }
+
     // Nobody else.
 
     /// Makes all pending slabs no longer pending, without a look at their bits.
@@ -155,7 +171,9 @@ struct alignas(64) pool_shard : thread_cache {
     /// Whether pools, and lists of pending slabs, are sound. Adds to `pending_found`.
     [[nodiscard]] bool check_invariants(std::size_t& pending_found) const;
 
-    biased_mutex mutex; // its sum: bytes asked for in blocks taken, less those of blocks given back
+    biased_mutex mutex;
+    std::size_t bytes_taken = 0;    // asked for in blocks; its thread's, others read it
+    std::size_t bytes_returned = 0; // maybe of blocks that another took
     slab_table::view table{};
     std::array<pool, size_classes::most_classes + 1> pools{}; // the last one's class serves no one
 
