@@ -37,10 +37,12 @@ using strata::test::children_can_use;
 using strata::test::churn;
 using strata::test::counting_upstream;
 using strata::test::filled_block;
+using strata::test::freed_wrongly;
 using strata::test::is_empty;
 using strata::test::misuse_recorder;
 using strata::test::on_threads;
 using strata::test::producers_and_consumers;
+using strata::test::reported_of_freed_wrongly;
 
 namespace {
 
@@ -239,29 +241,9 @@ BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_all_threads_blocks_are_foun
 
 BOOST_AUTO_TEST_CASE(misuse_is_found_whichever_thread_freed_before) {
     pool_type pool;
-    misuse_recorder recorder;
-    auto const first_heard = [&] {
-        auto const heard = recorder.take();
-        BOOST_REQUIRE(heard.size() == 1u);
-        BOOST_TEST(heard[0].where == &pool);
-        return heard[0].kind;
-    };
-    for (std::size_t const bytes : {8u, 64u, 512u, 2048u}) {
-        auto* const p = static_cast<std::byte*>(pool.allocate(bytes));
-        std::thread{[&] { pool.deallocate(p + 1, bytes); }}.join();
-        BOOST_CHECK(first_heard() == misuse_kind::misaligned_pointer);
-        std::thread{[&] { pool.deallocate(p, bytes + 3000); }}.join();
-        BOOST_CHECK(first_heard() == misuse_kind::size_mismatch);
-        std::thread{[&] { pool.deallocate(p, bytes); }}.join();
-        BOOST_TEST(recorder.take().empty());
-        pool.deallocate(p, bytes);
-        BOOST_CHECK(first_heard() == misuse_kind::double_free);
-        std::thread{[&] { pool.deallocate(p, bytes); }}.join();
-        BOOST_CHECK(first_heard() == misuse_kind::double_free);
-        int foreign = 0;
-        std::thread{[&] { pool.deallocate(&foreign, sizeof foreign); }}.join();
-        BOOST_CHECK(first_heard() == misuse_kind::foreign_pointer);
-    }
+    for (std::size_t const bytes : {8u, 64u, 512u, 2048u})
+        BOOST_TEST(freed_wrongly(pool, bytes) == reported_of_freed_wrongly,
+                   boost::test_tools::per_element());
     BOOST_TEST(is_empty(pool));
     BOOST_TEST(pool.check_invariants());
 }

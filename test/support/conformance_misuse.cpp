@@ -20,11 +20,7 @@ namespace strata::test {
 
 namespace {
 
-constexpr auto double_free = misuse_kind::double_free;
-constexpr auto foreign_pointer = misuse_kind::foreign_pointer;
-constexpr auto misaligned_pointer = misuse_kind::misaligned_pointer;
-constexpr auto size_mismatch = misuse_kind::size_mismatch;
-constexpr auto alignment_mismatch = misuse_kind::alignment_mismatch;
+using enum misuse_kind;
 
 // Small, medium, and what upstream serves in most resources.
 constexpr std::array<std::size_t, 8> sizes{1, 24, 64, 100, 512, 2000, 70'000, 300'000};

@@ -16,11 +16,7 @@ namespace strata::test {
 
 namespace {
 
-constexpr auto double_free = misuse_kind::double_free;
-constexpr auto foreign_pointer = misuse_kind::foreign_pointer;
-constexpr auto misaligned_pointer = misuse_kind::misaligned_pointer;
-constexpr auto size_mismatch = misuse_kind::size_mismatch;
-constexpr auto alignment_mismatch = misuse_kind::alignment_mismatch;
+using enum misuse_kind;
 
 // Each step looks at all that is live.
 constexpr std::size_t most_blocks = 300;

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <random>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -19,7 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <strata/misuse.hpp>
 #include <strata/resource.hpp>
+
+#include "misuse_recorder.hpp"
 
 namespace strata::test {
 
@@ -32,6 +36,34 @@ void on_threads(std::size_t count, Function const& f) {
     for (std::thread& thread : threads)
         thread.join();
 }
+
+/// Takes a block, frees it on another thread in ways that are wrong, once as it should, then twice more,
+/// and what no resource served. Returns: what was reported of each, in words; nothing of the right one.
+inline std::vector<std::string> freed_wrongly(resource& r, std::size_t bytes) {
+    misuse_recorder recorder;
+    std::vector<std::string> heard;
+    auto const note = [&] {
+        std::string& words = heard.emplace_back();
+        for (misuse const& what : recorder.take())
+            words += what.where == &r ? to_string(what.kind) : "of another resource";
+    };
+    auto const free_elsewhere = [&](void* p, std::size_t with_bytes) {
+        std::thread{[&] { r.deallocate(p, with_bytes); }}.join();
+        note();
+    };
+    auto* const p = static_cast<std::byte*>(r.allocate(bytes));
+    free_elsewhere(p + 1, bytes);
+    free_elsewhere(p, bytes + 3000);
+    free_elsewhere(p, bytes);
+    r.deallocate(p, bytes);
+    note();
+    free_elsewhere(p, bytes);
+    int foreign = 0;
+    free_elsewhere(&foreign, sizeof foreign);
+    return heard;
+}
+inline std::vector<std::string> const reported_of_freed_wrongly{
+    "misaligned pointer", "size mismatch", "", "double free", "double free", "foreign pointer"};
 
 /// A block filled with a value of its own, which must still be there when it goes.
 class filled_block {
