@@ -378,7 +378,7 @@ void synchronized_segregated_pool_resource::deallocate_any(shard& mine, void* p,
     if (s->owner.load(std::memory_order_relaxed) != &pool ||
         s->is_pending.load(std::memory_order_relaxed) != 0 || !pool.push(s, p)) [[unlikely]] {
         mine.mutex.leave();
-        return deallocate_next(mine, p, bytes, alignment);
+        return deallocate_next(mine, s, p, bytes, alignment);
     }
     if (s->count == 0) [[unlikely]]
         return returned_last(mine, s, bytes);
@@ -386,11 +386,13 @@ void synchronized_segregated_pool_resource::deallocate_any(shard& mine, void* p,
     detail::add_relaxed(mine.bytes_returned, bytes);
 }
 
-// The first guess at the slab was wrong, or the block is another thread's.
-void synchronized_segregated_pool_resource::deallocate_next(shard& mine, void* p, std::size_t bytes,
+// The block is another thread's, or the guess at its slab was wrong.
+void synchronized_segregated_pool_resource::deallocate_next(shard& mine, slab* s, void* p,
+                                                            std::size_t bytes,
                                                             std::size_t alignment) {
-    slab* const s = mine.table.find(p);
     synchronized_segregated_pool_resource& self = of(mine);
+    if (s == slab::none())
+        s = mine.table.find(p);
     if (s == nullptr || s->size_class != self.classes_.of(bytes, alignment) ||
         !self.push(&mine, s, p)) [[unlikely]]
         return self.deallocate_slow(p, bytes, alignment);
@@ -399,37 +401,23 @@ void synchronized_segregated_pool_resource::deallocate_next(shard& mine, void* p
 
 // Frees a block of the slab. Returns: whether p was live.
 bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void const* p) noexcept {
-    std::uint64_t const i = s->block_of(detail::offset_between(s->begin, p));
+    std::uint64_t const i = s->index_of(p);
     for (;;) {
         auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_acquire));
         if (its == nullptr || i >= s->blocks)
             return false;
-        if (mine != nullptr && mine->has(its)) {
-            mine->mutex.enter();
-            bool const is_mine = s->owner.load(std::memory_order_relaxed) == its;
-            bool const may_be_remote = s->is_pending.load(std::memory_order_relaxed) != 0;
-            bool const is_done = is_mine && (!may_be_remote || s->is_live(p)) && its->push(s, p);
-            if (is_done && s->count == 0)
-                returned_last(*mine, s, 0);
-            else
-                mine->mutex.leave();
-            if (is_mine)
-                return is_done;
-            rare_path("segregated pool: a slab was taken while a block of it came back");
-            continue;
-        }
-        auto const is_free = [&] { return (its->free_bits(*s, i / 64) >> i % 64 & 1) != 0; };
-        if (!is_free())
-            break;
-        // Or it looks so while its owner claims bits, or gives them back.
-        std::lock_guard const lock{source_mutex_};
-        if (s->owner.load(std::memory_order_relaxed) != its)
-            continue;
-        inside const in{its->shard->mutex, inside::as::other};
-        if (is_free())
-            return false;
-        break;
+        bool const is_mine = mine != nullptr && mine->has(its);
+        if (!is_mine && (its->free_bits(*s, i / 64) >> i % 64 & 1) == 0) [[likely]]
+            return push_remote(s, i);
+        auto const is_done = is_mine ? push_own(*mine, s, p) : push_in_doubt(*its, s, i);
+        if (is_done)
+            return *is_done;
+        rare_path("segregated pool: a slab was taken while a block of it came back");
     }
+}
+
+// Of another's slab: sets its remote bit, and tells the owner, once a slab.
+bool synchronized_segregated_pool_resource::push_remote(slab* s, std::size_t i) noexcept {
     if (!s->push_remote(i))
         return false;
     if (s->is_pending.load() == 0 && s->is_pending.exchange(1) == 0) {
@@ -437,6 +425,37 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
         hand_in(s);
     }
     return true;
+}
+
+// Of a slab of the thread's own. Returns: as push(); nothing where it is not its own any more.
+std::optional<bool> synchronized_segregated_pool_resource::push_own(shard& mine, slab* s,
+                                                                    void const* p) noexcept {
+    mine.mutex.enter();
+    auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_relaxed));
+    bool const is_mine = its != nullptr && mine.has(its);
+    bool const may_be_remote = s->is_pending.load(std::memory_order_relaxed) != 0;
+    bool const is_done = is_mine && (!may_be_remote || s->is_live(p)) && its->push(s, p);
+    if (is_done && s->count == 0)
+        returned_last(mine, s, 0);
+    else
+        mine.mutex.leave();
+    return is_mine ? std::optional{is_done} : std::nullopt;
+}
+
+// Of another's, of a block that is free, or looks so while its owner claims bits or gives them back.
+// Returns: as push(); nothing where it is not that pool's any more.
+std::optional<bool> synchronized_segregated_pool_resource::push_in_doubt(shard::pool const& its,
+                                                                         slab* s,
+                                                                         std::size_t i) noexcept {
+    {
+        std::lock_guard const lock{source_mutex_};
+        if (s->owner.load(std::memory_order_relaxed) != &its)
+            return std::nullopt;
+        inside const in{its.shard->mutex, inside::as::other};
+        if ((its.free_bits(*s, i / 64) >> i % 64 & 1) != 0)
+            return false;
+    }
+    return push_remote(s, i);
 }
 
 // Inside the shard, which it leaves.

@@ -153,7 +153,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
                                                  std::size_t alignment);
     [[gnu::noinline]] static void deallocate_any(shard& mine, void* p, std::size_t bytes,
                                                  std::size_t alignment, shard::pool& pool);
-    [[gnu::noinline]] static void deallocate_next(shard& mine, void* p, std::size_t bytes,
+    [[gnu::noinline]] static void deallocate_next(shard& mine, slab* s, void* p, std::size_t bytes,
                                                   std::size_t alignment);
     [[gnu::noinline]] static void returned_last(shard& mine, slab* s, std::size_t bytes) noexcept;
     static synchronized_segregated_pool_resource& of(shard& mine) noexcept;
@@ -176,6 +176,11 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     void put_all_empty(shard& of) noexcept;
 
     bool push(shard* mine, slab* s, void const* p) noexcept;
+    bool push_remote(slab* s, std::size_t i) noexcept;
+    [[gnu::noinline]] static std::optional<bool> push_own(shard& mine, slab* s,
+                                                          void const* p) noexcept;
+    [[gnu::noinline]] std::optional<bool> push_in_doubt(shard::pool const& its, slab* s,
+                                                        std::size_t i) noexcept;
     static void forward(slab* pending) noexcept;
     void hand_in(slab* pending) noexcept;
     std::byte* collect_in_quiet() noexcept;
