@@ -22,7 +22,7 @@ subject drawn_subject(choices& drawn) {
         expect(r.capacity_blocks() * r.block_bytes() <= r.stats().footprint_bytes,
                "it has more than it holds");
         call_directly<tested>(b, c);
-        use_elsewhere(l, c);
+        use_elsewhere(b, l, c);
     };
     return s;
 }

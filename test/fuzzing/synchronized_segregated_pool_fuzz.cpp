@@ -12,7 +12,7 @@ subject drawn_subject(choices& drawn) {
     s.gathers_late = true;
     s.special = [of_any_pool = s.special](bench& b, ledger& l, choices& c) {
         of_any_pool(b, l, c);
-        use_elsewhere(l, c);
+        use_elsewhere(b, l, c);
     };
     return s;
 }

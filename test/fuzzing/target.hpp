@@ -6,8 +6,14 @@
 //   bytes ──► byte_choices ──► drawn_subject: options, constructor, what lies below
 //                          └─► program: operations, each checked against the ledger
 
+#include <array>
 #include <cstddef>
+#include <exception>
+#include <functional>
+#include <new>
+#include <semaphore>
 #include <thread>
+#include <utility>
 
 #include "support/bench.hpp"
 #include "support/choices.hpp"
@@ -31,18 +37,69 @@ void call_directly(bench& b, choices& drawn) {
     r.deallocate(r.allocate(bytes, 8), bytes, 8);
 }
 
-/// Takes and gives many on a thread that begins and ends here: no two run at once.
-inline void use_elsewhere(ledger& l, choices& drawn) {
-    std::thread{[&] {
-        for (std::size_t rounds = 1 + drawn.below(4); rounds != 0; --rounds) {
-            std::size_t const bytes = drawn.below(2048);
-            for (std::size_t count = drawn.below(128); count != 0 && l.size() < 300; --count)
-                l.take(bytes, 8);
-            std::size_t const from = l.size() == 0 ? 0 : drawn.below(l.size());
-            for (std::size_t count = drawn.below(128); count != 0 && from < l.size(); --count)
-                l.give(from);
+/// A thread that does what it is told, and lives on.
+class other_thread {
+  public:
+    other_thread() = default;
+    other_thread(other_thread const&) = delete;
+    other_thread& operator=(other_thread const&) = delete;
+    ~other_thread() {
+        work_ = nullptr;
+        begin_.release();
+        thread_.join();
+    }
+
+    /// Does it there, and waits until it is done. Throws: what it throws.
+    void run(std::function<void()> work) {
+        work_ = std::move(work);
+        begin_.release();
+        end_.acquire();
+        if (auto const thrown = std::exchange(thrown_, nullptr))
+            std::rethrow_exception(thrown);
+    }
+
+  private:
+    void obey() {
+        for (begin_.acquire(); work_ != nullptr; begin_.acquire()) {
+            try {
+                work_();
+            } catch (...) {
+                thrown_ = std::current_exception();
+            }
+            end_.release();
         }
-    }}.join();
+    }
+
+    std::binary_semaphore begin_{0};
+    std::binary_semaphore end_{0};
+    std::function<void()> work_;
+    std::exception_ptr thrown_;
+    std::thread thread_{[this] { obey(); }};
+};
+
+/// Takes and gives many on one of two other threads, or on one that begins and ends here, and may run
+/// out of memory there. No two run at once.
+inline void use_elsewhere(bench& b, ledger& l, choices& drawn) {
+    static std::array<other_thread, 2> others;
+    std::size_t const which = drawn.below(others.size() + 1);
+    other_thread ends_here;
+    if (drawn.one_in(4))
+        b.upstream().fail_after(drawn.below(4));
+    try {
+        (which < others.size() ? others[which] : ends_here).run([&] {
+            for (std::size_t rounds = 1 + drawn.below(4); rounds != 0; --rounds) {
+                std::size_t const bytes = drawn.below(2048);
+                for (std::size_t count = drawn.below(128); count != 0 && l.size() < 300; --count)
+                    l.take(bytes, 8);
+                std::size_t const from = l.size() == 0 ? 0 : drawn.below(l.size());
+                for (std::size_t count = drawn.below(128); count != 0 && from < l.size(); --count)
+                    l.give(from);
+            }
+        });
+    } catch (std::bad_alloc const&) {
+    }
+    b.upstream().never_fail();
+    expect(b.tested().check_invariants(), "an invariant is broken");
 }
 
 } // namespace strata::test
