@@ -16,6 +16,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <sys/mman.h>
@@ -469,6 +470,28 @@ BOOST_AUTO_TEST_CASE(damage_is_shown_byte_by_byte) {
     std::memset(hidden_at(s, 10, 16), 'x', 16);
     tracked.deallocate(s, 10);
     BOOST_TEST(last_detail().find("up to at least 16 bytes past its end: 78 78") == 0u);
+}
+
+// Finds something else wrong while it has the words in hand.
+void misuse_again(strata::misuse const& what) {
+    static thread_local bool is_again = false;
+    if (std::exchange(is_again, true))
+        return;
+    tracked_block_resource other;
+    void* const p = other.allocate(5);
+    other.deallocate(p, 6);
+    other.deallocate(p, 5);
+    keep_detail(what);
+    is_again = false;
+}
+
+BOOST_AUTO_TEST_CASE(words_stay_until_the_handler_returns) {
+    handler_scope const handler{misuse_again};
+    tracked_block_resource tracked;
+    void* const p = tracked.allocate(100);
+    tracked.deallocate(p, 99);
+    BOOST_TEST(last_detail() == "it was 100 bytes, alignment 16; allocation 1");
+    tracked.deallocate(p, 100);
 }
 
 BOOST_AUTO_TEST_CASE(wrong_calls_are_told_what_would_be_right) {
