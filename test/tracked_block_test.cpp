@@ -472,6 +472,28 @@ BOOST_AUTO_TEST_CASE(damage_is_shown_byte_by_byte) {
     BOOST_TEST(last_detail().find("up to at least 16 bytes past its end: 78 78") == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(damage_that_reaches_upstreams_guard_is_shown_by_both) {
+    handler_scope const handler{keep_detail};
+    tracked_block_resource below;
+    tracked_block_resource above{&below};
+    auto const overrun_both = [&] {
+        void* const p = above.allocate(16);
+        std::memset(hidden_at(p, 16, 20), 'x', 20);
+        return p;
+    };
+    auto const both_are_shown = [&] {
+        BOOST_REQUIRE(details.size() == 2u);
+        BOOST_TEST(details[0].find("up to 4 bytes past its end: 78 78 78 78 \"xxxx\"") == 0u);
+        BOOST_TEST(details[1].find("up to at least 16 bytes past its end: 78 78") == 0u);
+        details.clear();
+    };
+    above.deallocate(overrun_both(), 16);
+    both_are_shown();
+    overrun_both();
+    above.release();
+    both_are_shown();
+}
+
 // Finds something else wrong while it has the words in hand.
 void misuse_again(strata::misuse const& what) {
     static thread_local bool is_again = false;

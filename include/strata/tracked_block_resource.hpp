@@ -238,6 +238,7 @@ class tracked_block_resource final : public resource {
     void leave(index r, request const& block) noexcept;
     void give_back(index r, request const& block) noexcept;
     void retire(index r) noexcept;
+    void retire_damaged(index r, misuse_kind damage) noexcept;
 
     [[nodiscard]] request request_of(index r) const noexcept {
         auto const& known = records_.facts_of(r);
