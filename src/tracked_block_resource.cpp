@@ -156,9 +156,12 @@ void tracked_block_resource::refuse(std::size_t bytes, std::size_t alignment) {
         throw std::invalid_argument{"strata: an alignment must be a power of two"};
     bool const injected = fits(bytes, alignment);
     injected_failures_ += injected ? 1u : 0u;
+    char const* const why = injected                              ? "by fail_after"
+                            : bytes > budget_bytes_ - live_bytes_ ? "over the budget"
+                                                                  : "too large";
     if (log_ != nullptr)
         std::fprintf(log_, "allocate %zu bytes, alignment %zu: bad_alloc, %s\n", bytes, alignment,
-                     injected ? "by fail_after" : "over the budget");
+                     why);
     throw std::bad_alloc{};
 }
 

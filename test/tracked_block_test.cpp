@@ -1076,6 +1076,7 @@ BOOST_AUTO_TEST_CASE(each_call_is_logged) {
         label_scope const label{tracked, "mine"};
         void* const p = tracked.allocate(64, 8);
         BOOST_CHECK_THROW(static_cast<void>(tracked.allocate(65)), std::bad_alloc);
+        BOOST_CHECK_THROW(static_cast<void>(tracked.allocate(1, most / 2 + 1)), std::bad_alloc);
         tracked.deallocate(p, 60, 8);
         tracked.deallocate(p, 64, 8);
         tracked.fail_after(0);
@@ -1085,7 +1086,9 @@ BOOST_AUTO_TEST_CASE(each_call_is_logged) {
         std::string const at_p{address};
         std::string const expected =
             "allocate 64 bytes, alignment 8: " + at_p + ", allocation 1, label mine\n" +
-            "allocate 65 bytes, alignment 16: bad_alloc, over the budget\n" + "deallocate " + at_p +
+            "allocate 65 bytes, alignment 16: bad_alloc, over the budget\n" +
+            "allocate 1 bytes, alignment " + std::to_string(most / 2 + 1) +
+            ": bad_alloc, too large\n" + "deallocate " + at_p +
             ", 60 bytes, alignment 8: size mismatch\n" + "deallocate " + at_p +
             ", 64 bytes, alignment 8\n" +
             "allocate 1 bytes, alignment 16: bad_alloc, by fail_after\n";
