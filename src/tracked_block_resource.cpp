@@ -23,7 +23,8 @@ using detail::record_list;
 namespace {
 
 constexpr std::size_t most_call_stacks = 64;
-constexpr int new_byte = 0xa5; // scribbled
+// Scribbled. No guard has either, so that one which is copied past an end is seen.
+constexpr int new_byte = 0xaa;
 constexpr int freed_byte = 0xdd;
 
 // What is asked of upstream for one block.

@@ -590,7 +590,7 @@ BOOST_AUTO_TEST_CASE(usual_stray_writes_differ_from_every_guard) {
     tracked_block_resource tracked;
     for (int round = 0; round < 200; ++round) {
         std::size_t const bytes = static_cast<std::size_t>(round);
-        for (int stray : {0x00, 0x20, 0x41, 0x7a, 0xcc, 0xcd, 0xff}) {
+        for (int stray : {0x00, 0x20, 0x41, 0x7a, 0xaa, 0xcc, 0xcd, 0xdd, 0xff}) {
             void* const p = tracked.allocate(bytes);
             *hidden_at(p, round) = static_cast<std::byte>(stray);
             BOOST_REQUIRE((tracked.try_deallocate(p, bytes) == misuse_kind::overrun));
@@ -1059,7 +1059,7 @@ BOOST_AUTO_TEST_CASE(scribble_fills_new_and_freed_memory) {
     options.scribble = true;
     tracked_block_resource tracked{options, &upstream};
     auto* const p = static_cast<unsigned char*>(tracked.allocate(100));
-    BOOST_TEST(std::count(p, p + 100, 0xa5) == 100);
+    BOOST_TEST(std::count(p, p + 100, 0xaa) == 100);
     tracked.deallocate(p, 100);
     BOOST_TEST(std::count(p, p + 100, 0xdd) == 100); // the buffer is not reused
     BOOST_TEST(tracked.options().scribble);

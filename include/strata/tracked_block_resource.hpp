@@ -97,7 +97,7 @@ struct tracked_block_options {
     /// exports: link it with -rdynamic. `addr2line -Cfie FILE PLACE` names them all, and their
     /// lines, where the program was compiled with -g; PLACE is what reports have in brackets.
     std::size_t call_stacks = 0;
-    /// Fills new blocks with 0xa5 and freed ones with 0xdd, so that who reads them sees nonsense.
+    /// Fills new blocks with 0xaa and freed ones with 0xdd, so that who reads them sees nonsense.
     bool scribble = false;
     /// Where each allocation and each free is written as a line, also one that throws bad_alloc or
     /// is misuse. Null: nowhere. Held, not owned.
