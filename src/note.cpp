@@ -37,9 +37,10 @@ note& begin_note(misuse_kind kind, void const* p) noexcept {
     return kept.words;
 }
 
-char const* take_note(misuse_kind kind, void const* p) noexcept {
-    bool const is_new = std::exchange(kept.is_new, false);
-    return is_new && kept.kind == kind && kept.about == p ? kept.words.text() : nullptr;
+std::optional<note> take_note(misuse_kind kind, void const* p) noexcept {
+    if (!std::exchange(kept.is_new, false) || kept.kind != kind || kept.about != p)
+        return std::nullopt;
+    return kept.words;
 }
 
 } // namespace strata::detail

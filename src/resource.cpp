@@ -16,7 +16,8 @@ extern char const detail::library_poisons = 1; // here, for every program takes 
 
 void resource::report(misuse_kind kind, void const* p, std::size_t bytes,
                       std::size_t alignment) const {
-    get_misuse_handler()(misuse{kind, this, p, bytes, alignment, detail::take_note(kind, p)});
+    auto const words = detail::take_note(kind, p);
+    get_misuse_handler()(misuse{kind, this, p, bytes, alignment, words ? words->text() : nullptr});
 }
 
 void resource::do_deallocate(void* p, std::size_t bytes, std::size_t alignment) {

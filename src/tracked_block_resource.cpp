@@ -10,6 +10,7 @@
 #include <strata/detail/annotate.hpp>
 #include <strata/detail/call_stack.hpp>
 #include <strata/detail/guards.hpp>
+#include <strata/detail/note.hpp>
 #include <strata/detail/return_upstream.hpp>
 
 namespace strata {
@@ -22,7 +23,8 @@ using detail::record_list;
 namespace {
 
 constexpr std::size_t most_call_stacks = 64;
-constexpr int new_byte = 0xa5; // scribbled
+// Scribbled. No guard has either, so that one which is copied past an end is seen.
+constexpr int new_byte = 0xaa;
 constexpr int freed_byte = 0xdd;
 
 // What is asked of upstream for one block.
@@ -155,9 +157,12 @@ void tracked_block_resource::refuse(std::size_t bytes, std::size_t alignment) {
         throw std::invalid_argument{"strata: an alignment must be a power of two"};
     bool const injected = fits(bytes, alignment);
     injected_failures_ += injected ? 1u : 0u;
+    char const* const why = injected                              ? "by fail_after"
+                            : bytes > budget_bytes_ - live_bytes_ ? "over the budget"
+                                                                  : "too large";
     if (log_ != nullptr)
         std::fprintf(log_, "allocate %zu bytes, alignment %zu: bad_alloc, %s\n", bytes, alignment,
-                     injected ? "by fail_after" : "over the budget");
+                     why);
     throw std::bad_alloc{};
 }
 
@@ -273,8 +278,10 @@ std::optional<misuse_kind> tracked_block_resource::deallocate_slow(void* p, std:
             std::fprintf(log_, "deallocate %p, %zu bytes, alignment %zu: %s\n", p, bytes, alignment,
                          to_string(*wrong));
     }
-    if (!wrong || is_damage(*wrong))
+    if (!wrong)
         retire(r);
+    else if (is_damage(*wrong))
+        retire_damaged(r, *wrong);
     return wrong;
 }
 
@@ -291,6 +298,16 @@ void tracked_block_resource::retire(index r) noexcept {
     }
     starts_.erase(block.address);
     give_back(r, block);
+}
+
+// The same of a block that judge found damaged. Upstream may find damage in what it gets back, too:
+// what it notes must not take the place of what is to be reported of this one.
+void tracked_block_resource::retire_damaged(index r, misuse_kind damage) noexcept {
+    void const* const p = records_.address_of(r);
+    auto const words = detail::take_note(damage, p);
+    retire(r);
+    if (words)
+        detail::begin_note(damage, p) = *words;
 }
 
 // --- what is wrong with a call ---
@@ -354,11 +371,11 @@ void tracked_block_resource::release_oldest() {
     index const r = records_.first();
     request const gone = request_of(r);
     auto const damage = judge(r, gone.bytes, gone.alignment);
-    retire(r);
-    if (damage) {
-        ++totals_.misuses[static_cast<std::size_t>(*damage)];
-        report(*damage, gone.address, gone.bytes, gone.alignment);
-    }
+    if (!damage)
+        return retire(r);
+    retire_damaged(r, *damage);
+    ++totals_.misuses[static_cast<std::size_t>(*damage)];
+    report(*damage, gone.address, gone.bytes, gone.alignment);
 }
 
 std::size_t tracked_block_resource::do_trim() {

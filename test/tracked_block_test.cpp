@@ -16,6 +16,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <sys/mman.h>
@@ -471,6 +472,50 @@ BOOST_AUTO_TEST_CASE(damage_is_shown_byte_by_byte) {
     BOOST_TEST(last_detail().find("up to at least 16 bytes past its end: 78 78") == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(damage_that_reaches_upstreams_guard_is_shown_by_both) {
+    handler_scope const handler{keep_detail};
+    tracked_block_resource below;
+    tracked_block_resource above{&below};
+    auto const overrun_both = [&] {
+        void* const p = above.allocate(16);
+        std::memset(hidden_at(p, 16, 20), 'x', 20);
+        return p;
+    };
+    auto const both_are_shown = [&] {
+        BOOST_REQUIRE(details.size() == 2u);
+        BOOST_TEST(details[0].find("up to 4 bytes past its end: 78 78 78 78 \"xxxx\"") == 0u);
+        BOOST_TEST(details[1].find("up to at least 16 bytes past its end: 78 78") == 0u);
+        details.clear();
+    };
+    above.deallocate(overrun_both(), 16);
+    both_are_shown();
+    overrun_both();
+    above.release();
+    both_are_shown();
+}
+
+// Finds something else wrong while it has the words in hand.
+void misuse_again(strata::misuse const& what) {
+    static thread_local bool is_again = false;
+    if (std::exchange(is_again, true))
+        return;
+    tracked_block_resource other;
+    void* const p = other.allocate(5);
+    other.deallocate(p, 6);
+    other.deallocate(p, 5);
+    keep_detail(what);
+    is_again = false;
+}
+
+BOOST_AUTO_TEST_CASE(words_stay_until_the_handler_returns) {
+    handler_scope const handler{misuse_again};
+    tracked_block_resource tracked;
+    void* const p = tracked.allocate(100);
+    tracked.deallocate(p, 99);
+    BOOST_TEST(last_detail() == "it was 100 bytes, alignment 16; allocation 1");
+    tracked.deallocate(p, 100);
+}
+
 BOOST_AUTO_TEST_CASE(wrong_calls_are_told_what_would_be_right) {
     handler_scope const handler{keep_detail};
     tracked_block_resource tracked;
@@ -545,7 +590,7 @@ BOOST_AUTO_TEST_CASE(usual_stray_writes_differ_from_every_guard) {
     tracked_block_resource tracked;
     for (int round = 0; round < 200; ++round) {
         std::size_t const bytes = static_cast<std::size_t>(round);
-        for (int stray : {0x00, 0x20, 0x41, 0x7a, 0xcc, 0xcd, 0xff}) {
+        for (int stray : {0x00, 0x20, 0x41, 0x7a, 0xaa, 0xcc, 0xcd, 0xdd, 0xff}) {
             void* const p = tracked.allocate(bytes);
             *hidden_at(p, round) = static_cast<std::byte>(stray);
             BOOST_REQUIRE((tracked.try_deallocate(p, bytes) == misuse_kind::overrun));
@@ -1014,7 +1059,7 @@ BOOST_AUTO_TEST_CASE(scribble_fills_new_and_freed_memory) {
     options.scribble = true;
     tracked_block_resource tracked{options, &upstream};
     auto* const p = static_cast<unsigned char*>(tracked.allocate(100));
-    BOOST_TEST(std::count(p, p + 100, 0xa5) == 100);
+    BOOST_TEST(std::count(p, p + 100, 0xaa) == 100);
     tracked.deallocate(p, 100);
     BOOST_TEST(std::count(p, p + 100, 0xdd) == 100); // the buffer is not reused
     BOOST_TEST(tracked.options().scribble);
@@ -1031,6 +1076,7 @@ BOOST_AUTO_TEST_CASE(each_call_is_logged) {
         label_scope const label{tracked, "mine"};
         void* const p = tracked.allocate(64, 8);
         BOOST_CHECK_THROW(static_cast<void>(tracked.allocate(65)), std::bad_alloc);
+        BOOST_CHECK_THROW(static_cast<void>(tracked.allocate(1, most / 2 + 1)), std::bad_alloc);
         tracked.deallocate(p, 60, 8);
         tracked.deallocate(p, 64, 8);
         tracked.fail_after(0);
@@ -1040,7 +1086,9 @@ BOOST_AUTO_TEST_CASE(each_call_is_logged) {
         std::string const at_p{address};
         std::string const expected =
             "allocate 64 bytes, alignment 8: " + at_p + ", allocation 1, label mine\n" +
-            "allocate 65 bytes, alignment 16: bad_alloc, over the budget\n" + "deallocate " + at_p +
+            "allocate 65 bytes, alignment 16: bad_alloc, over the budget\n" +
+            "allocate 1 bytes, alignment " + std::to_string(most / 2 + 1) +
+            ": bad_alloc, too large\n" + "deallocate " + at_p +
             ", 60 bytes, alignment 8: size mismatch\n" + "deallocate " + at_p +
             ", 64 bytes, alignment 8\n" +
             "allocate 1 bytes, alignment 16: bad_alloc, by fail_after\n";

@@ -44,8 +44,8 @@ struct fixed_block_options {
     enum growth_kind { fixed, by_regions };
     /// by_regions: when no region has room, a further one of as many blocks is taken from upstream;
     /// trim() returns those that hold no live block. Regions are asked in turn: let them be few.
-    /// What is larger than a region goes upstream. Default: requests that do not fit go upstream
-    /// one by one.
+    /// What is larger than a region goes upstream, and all that does not fit where upstream has no
+    /// memory for a region. Default: requests that do not fit go upstream one by one.
     growth_kind growth = fixed;
     /// Every page of a region is touched when it is made, in the constructor for the first one, so
     /// that no allocation and no first use of a block waits for the system to find memory; a

@@ -93,7 +93,8 @@ class resource : public std::pmr::memory_resource {
     }
 
     /// Takes every block back, live ones included, and returns all memory upstream with the
-    /// (pointer, bytes, alignment) that it came with. The resource is then as new.
+    /// (pointer, bytes, alignment) that it came with. The resource is then as new: what its
+    /// constructor took from upstream, it keeps.
     void release() { do_release(); }
 
     /// Returns memory that holds no live block upstream. Returns: the bytes that went.

@@ -85,7 +85,7 @@ class note;
 
 struct tracked_block_options {
     /// The most bytes that may be live at once, as asked for; a request past it throws bad_alloc.
-    /// 0: unlimited.
+    /// reallocate moves: the old block and the new one must both fit. 0: unlimited.
     std::size_t budget_bytes = 0;
     /// Set aside by the constructor, rounded up to 16; serves when upstream throws bad_alloc. A
     /// block from it costs 80 bytes besides its own, rounded up to 16. 0: none.
@@ -97,9 +97,10 @@ struct tracked_block_options {
     /// exports: link it with -rdynamic. `addr2line -Cfie FILE PLACE` names them all, and their
     /// lines, where the program was compiled with -g; PLACE is what reports have in brackets.
     std::size_t call_stacks = 0;
-    /// Fills new blocks with 0xa5 and freed ones with 0xdd, so that who reads them sees nonsense.
+    /// Fills new blocks with 0xaa and freed ones with 0xdd, so that who reads them sees nonsense.
     bool scribble = false;
-    /// Where each call is written as a line, also one that fails. Null: nowhere. Held, not owned.
+    /// Where each allocation and each free is written as a line, also one that throws bad_alloc or
+    /// is misuse. Null: nowhere. Held, not owned.
     std::FILE* log = nullptr;
 };
 
@@ -122,7 +123,8 @@ struct tracked_block_totals {
     /// [i]: allocations of at most 2^i bytes, and more than 2^(i-1); [0]: of 0 and 1 byte.
     std::array<std::uint64_t, 64> by_size_log2{};
     std::size_t peak_live_blocks = 0;
-    /// [kind]: what deallocate, try_deallocate and release found wrong.
+    /// [kind]: what deallocate, try_deallocate and release found wrong. What try_resize and
+    /// reallocate refuse is reported, and not counted.
     std::array<std::uint64_t, static_cast<std::size_t>(misuse_kind::leak) + 1> misuses{};
 
     [[nodiscard]] std::uint64_t misuses_of(misuse_kind kind) const noexcept {
@@ -159,6 +161,7 @@ class tracked_block_resource final : public resource {
     [[nodiscard]] tracked_block_options options() const noexcept;
 
     // std's calls, for holders of the concrete type without a virtual call.
+    //   A second free reads as one while the first is among the last 1024, then as a foreign pointer.
     //   deallocate checks bytes and alignment against the record, exactly. A block that was
     //   overrun or underrun is reported as such *and is freed*: the call itself was right. So with
     //   try_deallocate, too: overrun and underrun are its answers of a block that was freed.
@@ -238,6 +241,7 @@ class tracked_block_resource final : public resource {
     void leave(index r, request const& block) noexcept;
     void give_back(index r, request const& block) noexcept;
     void retire(index r) noexcept;
+    void retire_damaged(index r, misuse_kind damage) noexcept;
 
     [[nodiscard]] request request_of(index r) const noexcept {
         auto const& known = records_.facts_of(r);

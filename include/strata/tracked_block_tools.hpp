@@ -2,7 +2,8 @@
 #pragma once
 
 // What tests do with a tracked_block_resource: label what is allocated, serve code that names no
-// resource, tell what has changed, and let each allocation fail in turn.
+// resource, tell what has changed, and let each allocation fail in turn. They are for one thread: of a
+// synchronized_tracked_block_resource, apply() reaches set_label, fail_after and totals.
 
 #include <cstddef>
 #include <memory_resource>
@@ -95,6 +96,8 @@ class tracked_block_monitor {
 
 /// Runs f() with its 1st allocation from `tracked` failing, and all after it; then with the 2nd;
 /// and so on, until f returns without having met a failure. Leaves fail_after off.
+/// What a failing run leaves allocated is not looked for, as f may mean to keep it: compare with a
+/// tracked_block_monitor.
 /// Returns: the allocations that were made to fail: so many f needs.
 /// Throws: logic_error when f returned although an allocation had failed: it swallowed the failure;
 /// what f throws, but for the bad_alloc of a failing run.

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 
 #include <strata/misuse.hpp>
 
@@ -24,7 +25,8 @@ class note {
 /// another resource than the one that knows: by one that holds it behind a lock.
 /// Returns: an empty one, to be filled.
 note& begin_note(misuse_kind kind, void const* p) noexcept;
-/// Returns: its text; null where there is none of that. There is none from then on.
-char const* take_note(misuse_kind kind, void const* p) noexcept;
+/// Returns: the note; nothing where there is none of that. There is none from then on. A copy: what
+/// runs next, a handler or upstream, may find something wrong, too, and make one of its own.
+std::optional<note> take_note(misuse_kind kind, void const* p) noexcept;
 
 } // namespace strata::detail
