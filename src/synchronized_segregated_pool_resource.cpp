@@ -418,17 +418,16 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
             rare_path("segregated pool: a slab was taken while a block of it came back");
             continue;
         }
-        auto const is_free = [&] { return (its->free_bits(*s, i / 64) >> i % 64 & 1) != 0; };
-        if (!is_free())
+        if (shard::is_live(*s, i))
             break;
         // Or it looks so while its owner claims bits, or gives them back.
         std::lock_guard const lock{source_mutex_};
         if (s->owner.load(std::memory_order_relaxed) != its)
             continue;
         inside const in{its->shard->mutex, inside::as::other};
-        if (is_free())
-            return false;
-        break;
+        if (shard::is_live(*s, i))
+            break;
+        return false;
     }
     if (!s->push_remote(i))
         return false;
@@ -571,9 +570,7 @@ std::size_t synchronized_segregated_pool_resource::held_bytes() const noexcept {
 
 // Requires: a block begins at p.
 bool synchronized_segregated_pool_resource::is_live(slab const& s, void const* p) const noexcept {
-    auto const* const its = static_cast<shard::pool*>(s.owner.load());
-    std::size_t const i = s.index_of(p);
-    return (its->free_bits(s, i / 64) >> i % 64 & 1) == 0;
+    return shard::is_live(s, s.index_of(p));
 }
 
 std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const noexcept {

@@ -7,8 +7,10 @@
 #include <atomic>
 #include <barrier>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
+#include <memory_resource>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -21,6 +23,9 @@
 #include <unistd.h>
 
 #include <strata/best_fit_resource.hpp>
+#include <strata/detail/pool_shard.hpp>
+#include <strata/detail/slab.hpp>
+#include <strata/detail/slab_source.hpp>
 #include <strata/synchronized.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 
@@ -32,6 +37,9 @@
 using pool_type = strata::synchronized_segregated_pool_resource;
 using strata::misuse_kind;
 using strata::segregated_pool_options;
+using strata::detail::pool_shard;
+using strata::detail::slab;
+using strata::detail::slab_source;
 using strata::test::answers_while_threads_work;
 using strata::test::children_can_use;
 using strata::test::churn;
@@ -47,6 +55,27 @@ namespace {
 // So small that magazines and slabs are emptied and filled all the time.
 constexpr segregated_pool_options tiny{
     .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
+
+// Runs `work` in this thread while another asks all the time whether the block is live that `work` says
+// was freed last: its index and 1 more. Returns: how often it looked live.
+template <class Work>
+std::size_t times_live(slab const& of, Work const& work) {
+    std::atomic<std::size_t> freed{0};
+    std::atomic<bool> done{false};
+    std::size_t live = 0;
+    std::barrier at_work{2};
+    std::thread other{[&] {
+        at_work.arrive_and_wait();
+        while (!done)
+            if (std::size_t const i = freed.load(); i != 0 && pool_shard::is_live(of, i - 1))
+                ++live;
+    }};
+    at_work.arrive_and_wait();
+    work(freed);
+    done = true;
+    other.join();
+    return live;
+}
 
 } // namespace
 
@@ -316,6 +345,51 @@ BOOST_AUTO_TEST_CASE(what_its_owner_freed_nobody_else_may_free_again) {
         BOOST_TEST(pool.check_invariants());
         pool.release();
     }
+}
+
+// Its bit goes from the remote ones to the owner's, and to the word that the owner takes from, and back.
+BOOST_AUTO_TEST_CASE(a_free_block_never_looks_live_while_its_bit_moves) {
+    slab_source source{{1 << 20, 1 << 22, 1 << 22},
+                       std::pmr::new_delete_resource(),
+                       slab_source::users::many};
+    auto const shards = std::make_unique<std::array<pool_shard, 2>>();
+    pool_shard& mine = shards->front();
+    pool_shard& other = shards->back();
+    pool_shard::findings found;
+
+    slab* const s = source.take(8, 2048);
+    std::size_t live = 0;
+    for (int round = 0; round < 300; ++round) {
+        s->assign(mine.pools[0], 0, 8);
+        while (s->turn())
+            static_cast<void>(s->pop());
+        live += times_live(*s, [&](std::atomic<std::size_t>& freed) {
+            for (std::size_t i = 0; i < s->blocks; ++i) {
+                s->push_remote(i);
+                freed = i + 1;
+                std::byte* twice = nullptr;
+                s->collect(twice);
+            }
+        });
+    }
+    BOOST_TEST(live == 0u);
+
+    s->bytes = 2 * 64 * 8; // two words
+    s->assign(mine.pools[0], 0, 8);
+    for (std::size_t i = 0; i < 60; ++i) // few are free: the next word's turn comes
+        for (std::size_t const word : {0u, 1u})
+            s->bits()[word] &= ~(std::uint64_t{1} << i);
+    s->count = 120;
+    mine.adopt(s, 0);
+    BOOST_TEST(times_live(*s, [&](std::atomic<std::size_t>& freed) {
+        freed = 126 + 1;
+        for (int i = 0; i < 2'000'000; ++i) {
+            pool_shard& from = i % 6 < 3 ? mine : other;
+            pool_shard& to = i % 6 < 2 || i % 6 == 5 ? mine : other;
+            from.serve(0, found);
+            to.adopt(from.surrender(0), 0);
+        }
+    }) == 0u);
 }
 
 BOOST_AUTO_TEST_CASE(resources_come_and_go_while_threads_live) {
