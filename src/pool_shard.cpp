@@ -18,7 +18,8 @@ bool violated(char const* what, void const* where) {
 
 bool pool_shard::is_live(slab const& s, std::size_t i) noexcept {
     for (;;) {
-        std::uint32_t const moves = load_acquire(s.moves); // before its owner, which may change, too
+        std::uint32_t const moves =
+            load_acquire(s.moves); // before its owner, which may change, too
         auto const* const its = static_cast<pool*>(s.owner.load(std::memory_order_acquire));
         if (its == nullptr || (its->free_bits(s, i / 64) >> i % 64 & 1) != 0)
             return false;
@@ -95,9 +96,14 @@ void pool_shard::collect(slab* s, findings& found) noexcept {
     set_serving(s->size_class, true);
     if (s == its->current)
         its->unclaim(); // then the slab's bits tell which blocks were freed twice
-    if (its->collect(s, found.freed_twice)) {
+    std::byte* twice = nullptr;
+    if (its->collect(s, twice)) {
         its->serving.remove(s);
         its->serving.push(s);
+    }
+    if (twice != nullptr) {
+        found.freed_twice = twice;
+        found.freed_twice_bytes = s->block_bytes;
     }
 }
 

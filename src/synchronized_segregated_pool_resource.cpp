@@ -111,7 +111,8 @@ void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cach
 
 // In a child process: a thread that is not here may have set a remote bit and told nobody.
 void synchronized_segregated_pool_resource::lose(detail::thread_cache&) noexcept {
-    static_cast<void>(collect_in_quiet());
+    shard::findings found; // nobody to tell
+    collect_in_quiet(found);
 }
 
 void synchronized_segregated_pool_resource::lock_all() noexcept {
@@ -513,24 +514,23 @@ void synchronized_segregated_pool_resource::hand_in(slab* pending) noexcept {
     forward(pending);
 }
 
-// Reports what was found, once no lock is held. Throws: what the handler throws.
+// Reports what was found, once no lock is held; the block's slab may have another class by then, or have
+// gone upstream. Throws: what the handler throws.
 void synchronized_segregated_pool_resource::tell(shard::findings& found) {
     std::byte* const twice = std::exchange(found.freed_twice, nullptr);
     if (twice == nullptr)
         return;
     rare_path("segregated pool: a block was freed by two at once");
-    report(misuse_kind::double_free, twice, find(nullptr, twice)->block_bytes, detail::max_align);
+    report(misuse_kind::double_free, twice, found.freed_twice_bytes, detail::max_align);
 }
 
 // Collects all there is to collect. Requires: no other call, or all locks.
-std::byte* synchronized_segregated_pool_resource::collect_in_quiet() noexcept {
-    shard::findings found;
+void synchronized_segregated_pool_resource::collect_in_quiet(shard::findings& found) noexcept {
     for_each_shard([](shard& s) { s.forget_pending(); });
     source_.for_each([&](slab const& s) {
         if (auto* const its = static_cast<shard::pool*>(s.owner.load()))
             its->shard->collect(&const_cast<slab&>(s), found);
     });
-    return found.freed_twice;
 }
 
 void synchronized_segregated_pool_resource::do_release() {
@@ -545,7 +545,8 @@ void synchronized_segregated_pool_resource::do_release() {
 std::size_t synchronized_segregated_pool_resource::do_trim() {
     std::size_t const before = held_bytes();
     take_all_back();
-    shard::findings found{.freed_twice = collect_in_quiet()};
+    shard::findings found;
+    collect_in_quiet(found);
     for_each_shard([this](shard& s) { put_all_empty(s); });
     source_.trim();
     for (auto* s = static_cast<shard*>(caches()); s != nullptr;) {

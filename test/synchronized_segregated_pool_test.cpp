@@ -349,9 +349,8 @@ BOOST_AUTO_TEST_CASE(what_its_owner_freed_nobody_else_may_free_again) {
 
 // Its bit goes from the remote ones to the owner's, and to the word that the owner takes from, and back.
 BOOST_AUTO_TEST_CASE(a_free_block_never_looks_live_while_its_bit_moves) {
-    slab_source source{{1 << 20, 1 << 22, 1 << 22},
-                       std::pmr::new_delete_resource(),
-                       slab_source::users::many};
+    slab_source source{
+        {1 << 20, 1 << 22, 1 << 22}, std::pmr::new_delete_resource(), slab_source::users::many};
     auto const shards = std::make_unique<std::array<pool_shard, 2>>();
     pool_shard& mine = shards->front();
     pool_shard& other = shards->back();
@@ -382,14 +381,14 @@ BOOST_AUTO_TEST_CASE(a_free_block_never_looks_live_while_its_bit_moves) {
     s->count = 120;
     mine.adopt(s, 0);
     BOOST_TEST(times_live(*s, [&](std::atomic<std::size_t>& freed) {
-        freed = 126 + 1;
-        for (int i = 0; i < 2'000'000; ++i) {
-            pool_shard& from = i % 6 < 3 ? mine : other;
-            pool_shard& to = i % 6 < 2 || i % 6 == 5 ? mine : other;
-            from.serve(0, found);
-            to.adopt(from.surrender(0), 0);
-        }
-    }) == 0u);
+                   freed = 126 + 1;
+                   for (int i = 0; i < 2'000'000; ++i) {
+                       pool_shard& from = i % 6 < 3 ? mine : other;
+                       pool_shard& to = i % 6 < 2 || i % 6 == 5 ? mine : other;
+                       from.serve(0, found);
+                       to.adopt(from.surrender(0), 0);
+                   }
+               }) == 0u);
 }
 
 BOOST_AUTO_TEST_CASE(resources_come_and_go_while_threads_live) {

@@ -178,7 +178,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
     bool push(shard* mine, slab* s, void const* p) noexcept;
     static void forward(slab* pending) noexcept;
     void hand_in(slab* pending) noexcept;
-    std::byte* collect_in_quiet() noexcept;
+    void collect_in_quiet(shard::findings& found) noexcept;
     void tell(shard::findings& found);
 
     [[nodiscard]] std::size_t held_bytes() const noexcept;

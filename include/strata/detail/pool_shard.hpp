@@ -59,7 +59,8 @@ struct alignas(64) pool_shard : thread_cache {
 
         /// Returns: what it has of that word of a slab.
         [[nodiscard]] std::uint64_t of(std::uint64_t const* word) const noexcept {
-            std::uint64_t const free = load_acquire(free_); // before its word: claim() sets that first
+            std::uint64_t const free =
+                load_acquire(free_); // before its word: claim() sets that first
             std::uint64_t const is_word = load_acquire(word_) == word ? 1 : 0;
             return free & (0 - is_word); // no branch: nobody could foretell it
         }
@@ -125,6 +126,7 @@ struct alignas(64) pool_shard : thread_cache {
     struct findings {
         slab* strays = nullptr;           ///< slabs that are another shard's by now
         std::byte* freed_twice = nullptr; ///< a block; null: none was
+        std::size_t freed_twice_bytes = 0;
     };
 
     pool_shard() noexcept;
