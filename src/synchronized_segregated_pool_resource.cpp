@@ -154,8 +154,7 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
     shard* mine = nullptr;
     try {
         mine = &unused_shard();
-        void* const p = pop(*mine, bytes, c);
-        enlist(*mine);
+        void* const p = pop(*mine, bytes, c); // which lists it, if it is new
         join(*mine);
         return p;
     } catch (...) {
@@ -165,12 +164,10 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
                 return p;
             throw;
         }
-        if (mine->is_listed || mine->slabs != 0) {
-            enlist(*mine);
+        if (mine->is_listed)
             mine->is_free.store(true, std::memory_order_release);
-        } else {
+        else
             destroy(*mine);
-        }
         throw;
     }
 }
@@ -232,7 +229,8 @@ void* synchronized_segregated_pool_resource::hand_out_and_tell(void* p, std::siz
     return p;
 }
 
-// Gives the shard a slab. Returns: a block of it. Throws: what upstream throws.
+// Gives the shard a slab, and lists it with it: between the two no fork may come, since a child knows the
+// shards that are listed. Returns: a block of it. Throws: what upstream throws.
 void* synchronized_segregated_pool_resource::take_slab(shard& mine, inside::as who, std::size_t c,
                                                        shard::findings& found) {
     std::lock_guard const lock{source_mutex_};
@@ -263,6 +261,8 @@ void* synchronized_segregated_pool_resource::take_slab(shard& mine, inside::as w
             p = pop_of(fresh);
         }
     }
+    if (who == inside::as::owner)
+        list(mine);
     forward(std::exchange(found.strays, nullptr));
     return p;
 }
@@ -528,8 +528,11 @@ void synchronized_segregated_pool_resource::tell(shard::findings& found) {
 void synchronized_segregated_pool_resource::collect_in_quiet(shard::findings& found) noexcept {
     for_each_shard([](shard& s) { s.forget_pending(); });
     source_.for_each([&](slab const& s) {
+        auto& one = const_cast<slab&>(s);
         if (auto* const its = static_cast<shard::pool*>(s.owner.load()))
-            its->shard->collect(&const_cast<slab&>(s), found);
+            its->shard->collect(&one, found);
+        else
+            one.is_pending = 0; // whoever was about to list it is not there
     });
 }
 

@@ -439,6 +439,38 @@ BOOST_AUTO_TEST_CASE(a_child_goes_on_without_the_caches_of_others) {
     });
     BOOST_TEST(is_empty(blocks));
 }
+
+// A thread that has its first slab, or is on its way to tell of a block that it freed, is not there.
+BOOST_AUTO_TEST_CASE(a_child_is_sound_whatever_others_were_at) {
+    auto const seed = strata::test::seed("sound child");
+    pauses const some{seed};
+    for (std::uint64_t round = 0; round < 100; ++round) {
+        pool_type pool{tiny};
+        std::barrier all{4};
+        on_threads(4, [&](std::size_t i) {
+            void* const early = i == 1 ? pool.allocate(900) : nullptr; // some have a shard
+            all.arrive_and_wait();
+            if (i != 0) {
+                void* const p = pool.allocate(64 * i);
+                pool.deallocate(p, 64 * i);
+            } else {
+                pid_t const child = ::fork();
+                if (child == 0) {
+                    ::alarm(20);
+                    bool const sound = pool.check_invariants() && churn(pool, seed, 300, 700) &&
+                                       pool.check_invariants();
+                    ::_exit(sound ? 0 : 1);
+                }
+                int status = 1;
+                BOOST_CHECK(::waitpid(child, &status, 0) == child);
+                BOOST_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+            }
+            if (early != nullptr)
+                pool.deallocate(early, 900);
+        });
+        BOOST_TEST(is_empty(pool));
+    }
+}
 #endif
 
 BOOST_AUTO_TEST_SUITE_END()
