@@ -382,7 +382,7 @@ BOOST_AUTO_TEST_CASE(a_free_block_never_looks_live_while_its_bit_moves) {
     mine.adopt(s, 0);
     BOOST_TEST(times_live(*s, [&](std::atomic<std::size_t>& freed) {
                    freed = 126 + 1;
-                   for (int i = 0; i < 2'000'000; ++i) {
+                   for (int i = 0; i < 1'000'000; ++i) {
                        pool_shard& from = i % 6 < 3 ? mine : other;
                        pool_shard& to = i % 6 < 2 || i % 6 == 5 ? mine : other;
                        from.serve(0, found);
