@@ -43,6 +43,7 @@ void pool_shard::set_serving(std::size_t size_class, bool value) noexcept {
 void pool_shard::claimed_word::claim(slab& s) noexcept {
     std::uint64_t const free = *s.word;
     s.count += static_cast<std::uint32_t>(std::popcount(free));
+    before_ = free;
     begin_ = s.word_begin;
     block_bytes_ = s.block_bytes;
     last_ = no_block();
@@ -53,6 +54,7 @@ void pool_shard::claimed_word::claim(slab& s) noexcept {
 }
 
 void pool_shard::claimed_word::unclaim(slab& s) noexcept {
+    before_ = 0;
     last_ = no_block();
     std::uint64_t const free = free_;
     if (free == 0)

@@ -73,7 +73,7 @@ struct alignas(64) pool_shard : thread_cache {
         [[nodiscard]] std::byte* no_block() noexcept { return as_bytes(this); }
 
         std::uint64_t free_ = 0;
-        std::uint64_t before_ = 0;         // the last pop()
+        std::uint64_t before_ = 0; // the last pop(); the same as free_ where last_ is no block
         std::byte* last_ = as_bytes(this); // the block handed out last, if it is live; or no block
         std::byte* begin_ = nullptr;       // the block of the word's first bit
         std::uint64_t const* word_ = nullptr;
