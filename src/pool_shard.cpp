@@ -16,6 +16,18 @@ bool violated(char const* what, void const* where) {
 
 } // namespace
 
+bool pool_shard::is_live(slab const& s, std::size_t i) noexcept {
+    for (;;) {
+        std::uint32_t const moves =
+            load_acquire(s.moves); // before its owner, which may change, too
+        auto const* const its = static_cast<pool*>(s.owner.load(std::memory_order_acquire));
+        if (its == nullptr || (its->free_bits(s, i / 64) >> i % 64 & 1) != 0)
+            return false;
+        if (load_relaxed(s.moves) == moves)
+            return true;
+    }
+}
+
 pool_shard::pool_shard() noexcept {
     for (pool& one : pools)
         one.shard = this;
@@ -27,24 +39,28 @@ void pool_shard::set_serving(std::size_t size_class, bool value) noexcept {
     serves.store(value ? others | bit : others, std::memory_order_relaxed);
 }
 
-// Others who find a block's bit in neither place take it for live: it is in both for a moment.
+// Others who find a block's bit in neither place take it for live: it is in both while `moves` changes.
 void pool_shard::claimed_word::claim(slab& s) noexcept {
     std::uint64_t const free = *s.word;
     s.count += static_cast<std::uint32_t>(std::popcount(free));
+    before_ = free;
     begin_ = s.word_begin;
     block_bytes_ = s.block_bytes;
     last_ = no_block();
-    store_relaxed(word_, static_cast<std::uint64_t const*>(s.word));
+    store_release(word_, static_cast<std::uint64_t const*>(s.word));
     store_release(free_, free);
+    store_release(s.moves, s.moves + 1);
     store_release(*s.word, std::uint64_t{0});
 }
 
 void pool_shard::claimed_word::unclaim(slab& s) noexcept {
+    before_ = 0;
     last_ = no_block();
     std::uint64_t const free = free_;
     if (free == 0)
         return;
     store_release(*s.word, *s.word | free);
+    store_release(s.moves, s.moves + 1);
     store_release(free_, std::uint64_t{0});
     s.count -= static_cast<std::uint32_t>(std::popcount(free));
 }
@@ -82,9 +98,14 @@ void pool_shard::collect(slab* s, findings& found) noexcept {
     set_serving(s->size_class, true);
     if (s == its->current)
         its->unclaim(); // then the slab's bits tell which blocks were freed twice
-    if (its->collect(s, found.freed_twice)) {
+    std::byte* twice = nullptr;
+    if (its->collect(s, twice)) {
         its->serving.remove(s);
         its->serving.push(s);
+    }
+    if (twice != nullptr) {
+        found.freed_twice = twice;
+        found.freed_twice_bytes = s->block_bytes;
     }
 }
 

@@ -45,18 +45,20 @@ std::uint32_t slab::collect(std::byte*& twice) noexcept {
     int came_back = 0;
     for (std::size_t i = 0; i < words(); ++i) {
         std::atomic_ref const bits_of_others{remote[i]};
-        if (bits_of_others.load() == 0)
+        std::uint64_t const set = bits_of_others.load();
+        if (set == 0)
             continue;
         // A late second free, of a block that the slab had in another class, may lie behind the last.
         std::uint64_t const blocks_of_word = i + 1 == words() && blocks % 64 != 0
                                                  ? (std::uint64_t{1} << blocks % 64) - 1
                                                  : ~std::uint64_t{0};
-        std::uint64_t const freed = bits_of_others.exchange(0) & blocks_of_word;
+        std::uint64_t const freed = set & blocks_of_word;
         std::uint64_t const known = bits()[i];
         if ((freed & known) != 0)
             twice = begin + (i * 64 + lowest_bit(freed & known)) * block_bytes;
         came_back += std::popcount(freed & ~known);
         store_relaxed(bits()[i], known | freed);
+        bits_of_others.fetch_and(~set); // only now: I4
     }
     return static_cast<std::uint32_t>(came_back);
 }
@@ -161,7 +163,7 @@ bool slab::turn() noexcept {
     std::uint64_t* at = std::popcount(*word) >= 8 ? word : after(word);
     for (std::size_t left = words(); left != 0; --left) {
         if (*at != 0) {
-            store_relaxed(word, at);
+            store_release(word, at);
             word_begin = begin + static_cast<std::size_t>(at - bits()) * 64 * block_bytes;
             return true;
         }

@@ -94,8 +94,8 @@ void synchronized_fixed_block_resource::lose(detail::thread_cache& gone) noexcep
     has_lost_blocks_ = true;
 }
 
-// Fills half of an empty magazine at least, the lowest block on top. Takes whole words of bits, so that
-// no other thread gets blocks whose marks share a line with these.
+// Fills half of an empty magazine at least, the lowest block on top. Takes whole words of bits
+// where that many fit in: then no other thread gets blocks whose marks share a line with these.
 void synchronized_fixed_block_resource::draw(cache& mine) noexcept {
     magazine& m = mine.blocks;
     {
@@ -229,6 +229,7 @@ void synchronized_fixed_block_resource::do_release() {
     while (caches() != nullptr)
         destroy(static_cast<cache&>(*caches()));
     std::memset(marks_, mark::none, pool_.blocks_);
+    has_lost_blocks_ = false;
     pool_.release();
 }
 

@@ -111,7 +111,8 @@ void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cach
 
 // In a child process: a thread that is not here may have set a remote bit and told nobody.
 void synchronized_segregated_pool_resource::lose(detail::thread_cache&) noexcept {
-    static_cast<void>(collect_in_quiet());
+    shard::findings found; // nobody to tell
+    collect_in_quiet(found);
 }
 
 void synchronized_segregated_pool_resource::lock_all() noexcept {
@@ -153,8 +154,7 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
     shard* mine = nullptr;
     try {
         mine = &unused_shard();
-        void* const p = pop(*mine, bytes, c);
-        enlist(*mine);
+        void* const p = pop(*mine, bytes, c); // which lists it, if it is new
         join(*mine);
         return p;
     } catch (...) {
@@ -164,12 +164,10 @@ void* synchronized_segregated_pool_resource::allocate_slow(std::size_t bytes,
                 return p;
             throw;
         }
-        if (mine->is_listed || mine->slabs != 0) {
-            enlist(*mine);
+        if (mine->is_listed)
             mine->is_free.store(true, std::memory_order_release);
-        } else {
+        else
             destroy(*mine);
-        }
         throw;
     }
 }
@@ -231,7 +229,8 @@ void* synchronized_segregated_pool_resource::hand_out_and_tell(void* p, std::siz
     return p;
 }
 
-// Gives the shard a slab. Returns: a block of it. Throws: what upstream throws.
+// Gives the shard a slab, and lists it with it: between the two no fork may come, since a child knows the
+// shards that are listed. Returns: a block of it. Throws: what upstream throws.
 void* synchronized_segregated_pool_resource::take_slab(shard& mine, inside::as who, std::size_t c,
                                                        shard::findings& found) {
     std::lock_guard const lock{source_mutex_};
@@ -262,6 +261,8 @@ void* synchronized_segregated_pool_resource::take_slab(shard& mine, inside::as w
             p = pop_of(fresh);
         }
     }
+    if (who == inside::as::owner)
+        list(mine);
     forward(std::exchange(found.strays, nullptr));
     return p;
 }
@@ -407,7 +408,7 @@ bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void cons
         if (its == nullptr || i >= s->blocks)
             return false;
         bool const is_mine = mine != nullptr && mine->has(its);
-        if (!is_mine && (its->free_bits(*s, i / 64) >> i % 64 & 1) == 0) [[likely]]
+        if (!is_mine && shard::is_live(*s, i)) [[likely]]
             return push_remote(s, i);
         auto const is_done = is_mine ? push_own(*mine, s, p) : push_in_doubt(*its, s, i);
         if (is_done)
@@ -452,7 +453,7 @@ std::optional<bool> synchronized_segregated_pool_resource::push_in_doubt(shard::
         if (s->owner.load(std::memory_order_relaxed) != &its)
             return std::nullopt;
         inside const in{its.shard->mutex, inside::as::other};
-        if ((its.free_bits(*s, i / 64) >> i % 64 & 1) != 0)
+        if (!shard::is_live(*s, i))
             return false;
     }
     return push_remote(s, i);
@@ -533,24 +534,26 @@ void synchronized_segregated_pool_resource::hand_in(slab* pending) noexcept {
     forward(pending);
 }
 
-// Reports what was found, once no lock is held. Throws: what the handler throws.
+// Reports what was found, once no lock is held; the block's slab may have another class by then, or have
+// gone upstream. Throws: what the handler throws.
 void synchronized_segregated_pool_resource::tell(shard::findings& found) {
     std::byte* const twice = std::exchange(found.freed_twice, nullptr);
     if (twice == nullptr)
         return;
     rare_path("segregated pool: a block was freed by two at once");
-    report(misuse_kind::double_free, twice, find(nullptr, twice)->block_bytes, detail::max_align);
+    report(misuse_kind::double_free, twice, found.freed_twice_bytes, detail::max_align);
 }
 
 // Collects all there is to collect. Requires: no other call, or all locks.
-std::byte* synchronized_segregated_pool_resource::collect_in_quiet() noexcept {
-    shard::findings found;
+void synchronized_segregated_pool_resource::collect_in_quiet(shard::findings& found) noexcept {
     for_each_shard([](shard& s) { s.forget_pending(); });
     source_.for_each([&](slab const& s) {
+        auto& one = const_cast<slab&>(s);
         if (auto* const its = static_cast<shard::pool*>(s.owner.load()))
-            its->shard->collect(&const_cast<slab&>(s), found);
+            its->shard->collect(&one, found);
+        else
+            one.is_pending = 0; // whoever was about to list it is not there
     });
-    return found.freed_twice;
 }
 
 void synchronized_segregated_pool_resource::do_release() {
@@ -565,7 +568,8 @@ void synchronized_segregated_pool_resource::do_release() {
 std::size_t synchronized_segregated_pool_resource::do_trim() {
     std::size_t const before = held_bytes();
     take_all_back();
-    shard::findings found{.freed_twice = collect_in_quiet()};
+    shard::findings found;
+    collect_in_quiet(found);
     for_each_shard([this](shard& s) { put_all_empty(s); });
     source_.trim();
     for (auto* s = static_cast<shard*>(caches()); s != nullptr;) {
@@ -590,9 +594,7 @@ std::size_t synchronized_segregated_pool_resource::held_bytes() const noexcept {
 
 // Requires: a block begins at p.
 bool synchronized_segregated_pool_resource::is_live(slab const& s, void const* p) const noexcept {
-    auto const* const its = static_cast<shard::pool*>(s.owner.load());
-    std::size_t const i = s.index_of(p);
-    return (its->free_bits(s, i / 64) >> i % 64 & 1) == 0;
+    return shard::is_live(s, s.index_of(p));
 }
 
 std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const noexcept {

@@ -29,6 +29,7 @@
 #include <strata/synchronized_segregated_pool_resource.hpp>
 
 #include "support/counting_upstream.hpp"
+#include "support/misuse_recorder.hpp"
 #include "support/rare_paths.hpp"
 #include "support/seed.hpp"
 #include "support/threads.hpp"
@@ -43,6 +44,7 @@ using strata::test::counting_upstream;
 using strata::test::filled_block;
 using strata::test::is_empty;
 using strata::test::let_meet;
+using strata::test::misuse_recorder;
 using strata::test::on_threads;
 using strata::test::pauses;
 using strata::test::producers_and_consumers;
@@ -52,6 +54,8 @@ namespace {
 
 constexpr segregated_pool_options tiny{
     .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
+
+constexpr char const* twice = "segregated pool: a block was freed by two at once";
 
 // Each test case begins with an own count.
 struct counted {
@@ -345,6 +349,48 @@ struct late {
 
 } // namespace
 
+// Both of two frees may pass, of a block's owner and another. Then it is found in time, though the chunk
+// goes back upstream before it is told.
+BOOST_AUTO_TEST_CASE(two_frees_at_once_are_told_when_trim_collects) {
+    misuse_recorder recorder;
+    for (int round = 0; round < 100'000 && times_taken(twice) == 0; ++round) {
+        counting_upstream upstream;
+        pool_type pool{tiny, &upstream};
+        std::atomic<void*> block{nullptr};
+        std::atomic<bool> done{false};
+        std::atomic<int> passed{0};
+        std::thread other{[&] {
+            while (!done)
+                if (void* const p = block; p != nullptr) {
+                    passed += pool.try_deallocate(p, 64) ? 0 : 1;
+                    block = nullptr;
+                }
+        }};
+        for (int k = 0; k < 1000 && passed != 2; ++k) {
+            void* const p = pool.allocate(64);
+            void* const next = pool.allocate(64); // so that p is not the block handed out last
+            passed = 0;
+            block = p;
+            for (std::atomic<int> left{k % 200}; left != 0; --left) {
+            }
+            passed += pool.try_deallocate(p, 64) ? 0 : 1;
+            while (block != nullptr) {
+            }
+            pool.deallocate(next, 64);
+        }
+        done = true;
+        other.join();
+        pool.trim();
+        BOOST_TEST(upstream.live_blocks() == 0u);
+        BOOST_TEST(pool.check_invariants());
+        for (strata::misuse const& what : recorder.take()) {
+            BOOST_CHECK(what.kind == strata::misuse_kind::double_free);
+            BOOST_TEST(what.bytes == 64u);
+        }
+    }
+    demand({twice});
+}
+
 BOOST_AUTO_TEST_CASE(a_thread_that_has_ended_goes_without_a_cache) {
     pool_type pool{tiny};
     fixed_type blocks{20'000, 64};
@@ -392,6 +438,38 @@ BOOST_AUTO_TEST_CASE(a_child_goes_on_without_the_caches_of_others) {
             done = true;
     });
     BOOST_TEST(is_empty(blocks));
+}
+
+// A thread that has its first slab, or is on its way to tell of a block that it freed, is not there.
+BOOST_AUTO_TEST_CASE(a_child_is_sound_whatever_others_were_at) {
+    auto const seed = strata::test::seed("sound child");
+    pauses const some{seed};
+    for (std::uint64_t round = 0; round < 100; ++round) {
+        pool_type pool{tiny};
+        std::barrier all{4};
+        on_threads(4, [&](std::size_t i) {
+            void* const early = i == 1 ? pool.allocate(900) : nullptr; // some have a shard
+            all.arrive_and_wait();
+            if (i != 0) {
+                void* const p = pool.allocate(64 * i);
+                pool.deallocate(p, 64 * i);
+            } else {
+                pid_t const child = ::fork();
+                if (child == 0) {
+                    ::alarm(20);
+                    bool const sound = pool.check_invariants() && churn(pool, seed, 300, 700) &&
+                                       pool.check_invariants();
+                    ::_exit(sound ? 0 : 1);
+                }
+                int status = 1;
+                BOOST_CHECK(::waitpid(child, &status, 0) == child);
+                BOOST_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+            }
+            if (early != nullptr)
+                pool.deallocate(early, 900);
+        });
+        BOOST_TEST(is_empty(pool));
+    }
 }
 #endif
 

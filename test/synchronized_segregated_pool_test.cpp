@@ -7,8 +7,10 @@
 #include <atomic>
 #include <barrier>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
+#include <memory_resource>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -21,6 +23,9 @@
 #include <unistd.h>
 
 #include <strata/best_fit_resource.hpp>
+#include <strata/detail/pool_shard.hpp>
+#include <strata/detail/slab.hpp>
+#include <strata/detail/slab_source.hpp>
 #include <strata/synchronized.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 
@@ -32,6 +37,9 @@
 using pool_type = strata::synchronized_segregated_pool_resource;
 using strata::misuse_kind;
 using strata::segregated_pool_options;
+using strata::detail::pool_shard;
+using strata::detail::slab;
+using strata::detail::slab_source;
 using strata::test::answers_while_threads_work;
 using strata::test::children_can_use;
 using strata::test::churn;
@@ -46,9 +54,30 @@ using strata::test::reported_of_freed_wrongly;
 
 namespace {
 
-// So small that magazines and slabs are emptied and filled all the time.
+// So small that slabs are emptied and filled all the time.
 constexpr segregated_pool_options tiny{
     .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
+
+// Runs `work` in this thread while another asks all the time whether the block is live that `work` says
+// was freed last: its index and 1 more. Returns: how often it looked live.
+template <class Work>
+std::size_t times_live(slab const& of, Work const& work) {
+    std::atomic<std::size_t> freed{0};
+    std::atomic<bool> done{false};
+    std::size_t live = 0;
+    std::barrier at_work{2};
+    std::thread other{[&] {
+        at_work.arrive_and_wait();
+        while (!done)
+            if (std::size_t const i = freed.load(); i != 0 && pool_shard::is_live(of, i - 1))
+                ++live;
+    }};
+    at_work.arrive_and_wait();
+    work(freed);
+    done = true;
+    other.join();
+    return live;
+}
 
 } // namespace
 
@@ -225,7 +254,7 @@ BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_all_threads_blocks_are_foun
         by_one = blocks.size();
         for (void* const p : blocks)
             pool.deallocate(p, 100);
-        turn.arrive_and_wait(); // idle, with a magazine
+        turn.arrive_and_wait(); // idle, with slabs
         turn.arrive_and_wait();
     }};
     turn.arrive_and_wait();
@@ -248,7 +277,7 @@ BOOST_AUTO_TEST_CASE(misuse_is_found_whichever_thread_freed_before) {
     BOOST_TEST(pool.check_invariants());
 }
 
-// The second free is found while the block is in a magazine, in its slab, or drawn anew.
+// The second free is found while its bit is in the slab, in the word that is claimed, or a remote one.
 BOOST_AUTO_TEST_CASE(a_block_freed_long_ago_is_found_wherever_it_is_now) {
     pool_type pool{tiny};
     misuse_recorder recorder;
@@ -299,6 +328,90 @@ BOOST_AUTO_TEST_CASE(what_its_owner_freed_nobody_else_may_free_again) {
         pool.release();
     }
 }
+
+// Its bit goes from the remote ones to the owner's, and to the word that the owner takes from, and back.
+BOOST_AUTO_TEST_CASE(a_free_block_never_looks_live_while_its_bit_moves) {
+    slab_source source{
+        {1 << 20, 1 << 22, 1 << 22}, std::pmr::new_delete_resource(), slab_source::users::many};
+    auto const shards = std::make_unique<std::array<pool_shard, 2>>();
+    pool_shard& mine = shards->front();
+    pool_shard& other = shards->back();
+    pool_shard::findings found;
+
+    slab* const s = source.take(8, 2048);
+    std::size_t live = 0;
+    for (int round = 0; round < 300; ++round) {
+        s->assign(mine.pools[0], 0, 8);
+        while (s->turn())
+            static_cast<void>(s->pop());
+        live += times_live(*s, [&](std::atomic<std::size_t>& freed) {
+            for (std::size_t i = 0; i < s->blocks; ++i) {
+                s->push_remote(i);
+                freed = i + 1;
+                std::byte* twice = nullptr;
+                s->collect(twice);
+            }
+        });
+    }
+    BOOST_TEST(live == 0u);
+
+    s->bytes = 2 * 64 * 8; // two words
+    s->assign(mine.pools[0], 0, 8);
+    for (std::size_t i = 0; i < 60; ++i) // few are free: the next word's turn comes
+        for (std::size_t const word : {0u, 1u})
+            s->bits()[word] &= ~(std::uint64_t{1} << i);
+    s->count = 120;
+    mine.adopt(s, 0);
+    BOOST_TEST(times_live(*s, [&](std::atomic<std::size_t>& freed) {
+                   freed = 126 + 1;
+                   for (int i = 0; i < 1'000'000; ++i) {
+                       pool_shard& from = i % 6 < 3 ? mine : other;
+                       pool_shard& to = i % 6 < 2 || i % 6 == 5 ? mine : other;
+                       from.serve(0, found);
+                       to.adopt(from.surrender(0), 0);
+                   }
+               }) == 0u);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) // it hides what is freed
+// Not even an address inside what the pool keeps about its blocks brings one back that is live.
+BOOST_AUTO_TEST_CASE(no_address_of_its_own_memory_makes_a_live_block_free) {
+    struct : std::pmr::memory_resource {
+        std::byte* own = nullptr;
+
+        void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+            void* const p = std::pmr::new_delete_resource()->allocate(bytes, alignment);
+            if (bytes == sizeof(pool_shard))
+                own = static_cast<std::byte*>(p);
+            return p;
+        }
+        void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+            std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+        }
+        bool do_is_equal(std::pmr::memory_resource const& to) const noexcept override {
+            return this == &to;
+        }
+    } upstream;
+    pool_type pool{&upstream};
+    misuse_recorder recorder;
+    std::vector<void*> blocks;
+    auto const take_some = [&] {
+        for (int i = 0; i < 200; ++i)
+            blocks.push_back(pool.allocate(64));
+    };
+    take_some();
+    pool.trim(); // what the thread takes from next goes back to its slab
+    pool.deallocate(pool.allocate(500), 500);
+    BOOST_REQUIRE(upstream.own != nullptr);
+    for (std::size_t at = 0; at < sizeof(pool_shard); at += 8)
+        pool.deallocate(upstream.own + at, 64);
+    take_some();
+    std::sort(blocks.begin(), blocks.end());
+    BOOST_CHECK(std::adjacent_find(blocks.begin(), blocks.end()) == blocks.end());
+    BOOST_TEST(recorder.take().size() >= sizeof(pool_shard) / 8 - 1);
+    BOOST_TEST(pool.check_invariants());
+}
+#endif
 
 BOOST_AUTO_TEST_CASE(resources_come_and_go_while_threads_live) {
     auto const seed = strata::test::seed("resources");

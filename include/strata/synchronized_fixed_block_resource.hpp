@@ -9,7 +9,7 @@
 //
 // Each block has a mark, a byte out of band, that says whether the user has it. Every free asks it:
 // whichever thread freed the block before, a second free is reported when it is made. Only two frees
-// of one block at the same instant may both pass.
+// of one block at the same instant may both pass; then two threads may get it.
 //
 //   I1  a mark is `single` or `other` exactly while the user has the block that starts there: `single`
 //       where it is one block that a magazine may take, `other` for runs and what was asked of the

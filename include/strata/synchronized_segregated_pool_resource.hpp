@@ -15,9 +15,10 @@
 // for the next thread.
 //
 // Every free is checked, whichever thread took the block or freed it before: its bit says that it is
-// free, or its remote bit. Of two frees at the same instant, by the slab's owner and another, both may
-// pass; that is reported when the owner collects, and nothing is lost. A late second free that comes
-// while the slab changes its class may be missed, as any that comes when the block is live anew.
+// free, or its remote bit. Of two frees at the same instant both may pass; that is reported when the
+// slab's owner collects, and nothing is lost, unless it has handed the block out anew by then: its new
+// user loses it, as with any second free that comes when a block is live anew. One that comes while the
+// slab changes its class may be missed, too.
 //
 //   I1  a slab belongs to a class pool of one shard, or is empty and with the source. It changes hands
 //       under the source's lock and its shard's.
@@ -183,7 +184,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
                                                         std::size_t i) noexcept;
     static void forward(slab* pending) noexcept;
     void hand_in(slab* pending) noexcept;
-    std::byte* collect_in_quiet() noexcept;
+    void collect_in_quiet(shard::findings& found) noexcept;
     void tell(shard::findings& found);
 
     [[nodiscard]] std::size_t held_bytes() const noexcept;

@@ -33,6 +33,9 @@ struct alignas(64) pool_shard : thread_cache {
     /// The free blocks of one word, taken from the slab: their bits are cleared there, and kept here.
     /// So allocate() touches no line of the slab: these, which others read when they free its blocks,
     /// are written once in 64 times.
+    ///
+    /// Others look for a block's bit in the slab and here. It may move between the two looks: then the
+    /// slab's count of moves is another, and they look again.
     class claimed_word {
       public:
         [[nodiscard]] bool is_empty() const noexcept { return free_ == 0; }
@@ -40,7 +43,7 @@ struct alignas(64) pool_shard : thread_cache {
         std::byte* pop() noexcept {
             std::uint64_t const free = free_;
             before_ = free;
-            store_relaxed(free_, free & (free - 1)); // clears the lowest 1
+            store_release(free_, free & (free - 1)); // clears the lowest 1
             return last_ = begin_ + lowest_bit(free) * block_bytes_;
         }
 
@@ -51,12 +54,13 @@ struct alignas(64) pool_shard : thread_cache {
         void push_last() noexcept {
             take_back(last_, block_bytes_);
             last_ = no_block();
-            store_relaxed(free_, before_);
+            store_release(free_, before_);
         }
 
         /// Returns: what it has of that word of a slab.
         [[nodiscard]] std::uint64_t of(std::uint64_t const* word) const noexcept {
-            std::uint64_t const free = load_acquire(free_); // before its word: see claim()
+            std::uint64_t const free =
+                load_acquire(free_); // before its word: claim() sets that first
             std::uint64_t const is_word = load_acquire(word_) == word ? 1 : 0;
             return free & (0 - is_word); // no branch: nobody could foretell it
         }
@@ -69,7 +73,7 @@ struct alignas(64) pool_shard : thread_cache {
         [[nodiscard]] std::byte* no_block() noexcept { return as_bytes(this); }
 
         std::uint64_t free_ = 0;
-        std::uint64_t before_ = 0;         // the last pop()
+        std::uint64_t before_ = 0; // the last pop(); the same as free_ where last_ is no block
         std::byte* last_ = as_bytes(this); // the block handed out last, if it is live; or no block
         std::byte* begin_ = nullptr;       // the block of the word's first bit
         std::uint64_t const* word_ = nullptr;
@@ -99,7 +103,7 @@ struct alignas(64) pool_shard : thread_cache {
             if (((free | of(&word)) & mark) != 0)
                 return false;
             take_back(p, s->block_bytes);
-            store_relaxed(word, free | mark);
+            store_release(word, free | mark);
             --s->count;
             return true;
         }
@@ -108,14 +112,12 @@ struct alignas(64) pool_shard : thread_cache {
         void claim() noexcept { claimed_word::claim(*current); }
         void unclaim() noexcept { claimed_word::unclaim(*current); }
         /// Returns: the bits of 64 blocks of a slab of this class, where a bit says that the block is
-        /// free, whoever freed it. Beside its thread's work a live block may look free for a moment, a
-        /// free one never looks live. It disturbs that work only where it takes blocks from that word.
+        /// free, whoever freed it. Beside its thread's work: see is_live(). It disturbs that work only
+        /// where it takes blocks from that word.
         [[nodiscard]] std::uint64_t free_bits(slab const& s, std::size_t i) const noexcept {
             std::uint64_t const* const word = s.bits() + i;
-            std::uint64_t free = s.free_bits(i);
-            if (load_relaxed(s.word) == word) // claim() and unclaim() may be under way
-                free |= of(word) | load_acquire(*word);
-            return free;
+            std::uint64_t const free = s.free_bits(i);
+            return load_acquire(s.word) == word ? free | of(word) : free;
         }
 
         pool_shard* shard = nullptr;
@@ -124,6 +126,7 @@ struct alignas(64) pool_shard : thread_cache {
     struct findings {
         slab* strays = nullptr;           ///< slabs that are another shard's by now
         std::byte* freed_twice = nullptr; ///< a block; null: none was
+        std::size_t freed_twice_bytes = 0;
     };
 
     pool_shard() noexcept;
@@ -148,6 +151,9 @@ struct alignas(64) pool_shard : thread_cache {
 
     // Any thread.
 
+    /// Returns: whether block i of a slab of any shard is live. Beside the work of its owner a live
+    /// block may look free for a moment, a free one never looks live.
+    static bool is_live(slab const& s, std::size_t i) noexcept;
     /// Requires: the slab's is_pending is 1, and the caller has set it, or taken the slab out.
     void hand_in(slab* s) noexcept;
     [[nodiscard]] bool may_serve(std::size_t size_class) const noexcept {

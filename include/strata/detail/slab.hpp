@@ -23,6 +23,7 @@
 //       current slab it is one more: nothing is to be done. A block whose remote bit is set has not
 //       come back yet.
 //   I3  where a remote bit is set, is_pending is too, or is about to be, by the thread that set it.
+//   I4  what says that a block is free is set in its new place before it is cleared in the old one.
 
 #include <atomic>
 #include <bit>
@@ -52,10 +53,11 @@ struct alignas(std::atomic_ref<std::uint64_t>::required_alignment) slab {
     std::byte* word_begin; ///< the block of its first bit
     std::uint32_t count;   ///< I2
     std::uint32_t blocks;
-    std::uint32_t block_bytes;
+    std::uint32_t moves; ///< how often bits have left it, or come back: see pool_shard.hpp; wraps
     std::atomic<std::uint32_t> is_pending; ///< 1 while it is in a list of those with remote bits
     std::uint32_t bytes;                   ///< of slab memory
     std::uint32_t record_offset;           ///< bytes from the chunk's description to this
+    std::uint32_t block_bytes;
     slab_state state;
     std::uint8_t size_class;
     std::uint64_t* remote; ///< a bit for each block; null: there is one user only; never changes
@@ -127,7 +129,8 @@ struct alignas(std::atomic_ref<std::uint64_t>::required_alignment) slab {
     }
     /// Returns: the bits of 64 blocks, whoever freed them. May be asked beside other threads' frees.
     [[nodiscard]] std::uint64_t free_bits(std::size_t i) const noexcept {
-        return load_acquire(bits()[i]) | (remote != nullptr ? load_relaxed(remote[i]) : 0);
+        std::uint64_t const of_others = remote != nullptr ? load_acquire(remote[i]) : 0;
+        return of_others | load_acquire(bits()[i]); // in this order: see collect()
     }
     [[nodiscard]] bool contains(void const* p) const noexcept {
         return offset_between(begin, p) < bytes;

@@ -13,7 +13,8 @@
 // without reading memory near it.
 //
 // A chunk whose slabs are all empty goes back upstream, but for one; for each that has to be taken
-// after one was given back, one more is kept, so that a tide of work settles with its second turn.
+// after one was given back, one more is kept, so that a tide of work settles with its second turn. Of
+// many users all are kept until trim() or release().
 //
 //   I1  a slab is in the empty list of its size exactly if its state is empty.
 //   I2  chunk.used = its slabs that are not empty; idle_chunks_ counts chunks with used = 0.
@@ -200,8 +201,8 @@ class slab_source {
     ~slab_source() { release(); }
 
     /// Returns: an empty slab with room for at least one block of `block_bytes`; its chunk counts
-    /// it as used. A new one has 16 times `last_bytes`, those of the slab that is full, within
-    /// limits: classes grow at their own pace.
+    /// it as used. A new one has 16 times `last_bytes` (of many users 8 times), those of the slab that
+    /// is full, within limits: classes grow at their own pace.
     /// Throws: what upstream throws; nothing has changed then. Complexity: O(1) but for upstream.
     slab* take(std::size_t block_bytes, std::size_t last_bytes);
 
