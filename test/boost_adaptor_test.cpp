@@ -2,9 +2,11 @@
 #define BOOST_TEST_MODULE boost_adaptor
 #include <boost/test/unit_test.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <stdexcept>
 #include <vector>
 
@@ -152,6 +154,32 @@ BOOST_AUTO_TEST_CASE(blocks_are_aligned_over_a_resource_that_aligns_to_1_only) {
     std_over_boost adaptor{&upstream};
     for (std::size_t alignment = 2 * max_align; alignment <= 4096; alignment *= 2)
         fill_and_free(adaptor, 33, alignment);
+}
+
+BOOST_AUTO_TEST_CASE(blocks_lie_within_boost_s_wherever_that_lies) {
+    struct placing final : boost_pmr::memory_resource {
+        void* do_allocate(std::size_t bytes, std::size_t) override {
+            block = std::span{room}.subspan(at, bytes);
+            return block.data();
+        }
+        void do_deallocate(void*, std::size_t, std::size_t) override {}
+        bool do_is_equal(boost_pmr::memory_resource const& other) const noexcept override {
+            return this == &other;
+        }
+        alignas(128) std::array<std::byte, 512> room;
+        std::size_t at = 0;
+        std::span<std::byte> block;
+    };
+    placing upstream;
+    std_over_boost adaptor{&upstream};
+    for (std::size_t alignment = 2 * max_align; alignment <= 128; alignment *= 2)
+        for (upstream.at = 0; upstream.at < alignment; ++upstream.at) {
+            auto* const p = static_cast<std::byte*>(adaptor.allocate(33, alignment));
+            auto const offset = static_cast<std::size_t>(p - upstream.block.data());
+            BOOST_TEST(offset >= sizeof(void*)); // where its address is noted
+            BOOST_TEST(offset + 33 <= upstream.block.size());
+            adaptor.deallocate(p, 33, alignment);
+        }
 }
 
 BOOST_AUTO_TEST_CASE(impossible_requests_throw_before_boost_is_asked) {

@@ -236,6 +236,19 @@ BOOST_AUTO_TEST_CASE(the_narrowest_index_serves_its_largest_arena) {
     }
 }
 
+BOOST_AUTO_TEST_CASE(of_a_buffer_no_more_is_used_than_its_index_counts) {
+    alignas(64) std::array<std::byte, 2000> memory;
+    basic_dll_arena_resource<0, std::uint8_t> arena{memory.data(), memory.size(),
+                                                    std::pmr::null_memory_resource()};
+    BOOST_TEST(arena.capacity_bytes() == 254u * 4);
+    std::array<void*, 254> blocks{};
+    for (void*& p : blocks)
+        p = arena.allocate(4, 4);
+    arena.deallocate(blocks[100], 4, 4);
+    BOOST_TEST(arena.stats().free_bytes == 4u);
+    BOOST_TEST(arena.check_invariants());
+}
+
 BOOST_AUTO_TEST_CASE(wider_indices_reach_further) {
     using wide = basic_dll_arena_resource<std::size_t{4} << 20, std::uint32_t>;
     auto const arena = std::make_unique<wide>(std::pmr::null_memory_resource());
@@ -375,6 +388,29 @@ BOOST_AUTO_TEST_CASE(an_aligned_request_finds_the_one_place_that_is_aligned) {
         BOOST_TEST(arena->stats().free_blocks == 101u);
         BOOST_TEST(arena->allocate(24, alignment) == granules[aligned + 110 * step]);
         BOOST_CHECK_THROW(static_cast<void>(arena->allocate(24, alignment)), std::bad_alloc);
+        BOOST_TEST(arena->check_invariants());
+        arena->release();
+    }
+}
+
+// Of the chunks of that size none lies right; a larger one does, but not from its start on.
+BOOST_AUTO_TEST_CASE(an_aligned_request_finds_its_place_within_a_larger_chunk) {
+    auto const arena = std::make_unique<dll_arena_resource>(std::pmr::null_memory_resource());
+    for (std::size_t alignment : {64u, 256u}) {
+        std::vector<std::byte*> granules(8192);
+        for (std::byte*& p : granules)
+            p = static_cast<std::byte*>(arena->allocate(8, 8));
+        auto const free_some = [&](std::size_t first, std::size_t count) {
+            for (std::size_t i = 0; i < count; ++i)
+                arena->deallocate(granules[first + i], 8, 8);
+        };
+        std::size_t const step = alignment / 8;
+        std::size_t const aligned =
+            ((0 - strata::detail::address_of(granules[0])) & (alignment - 1)) / 8;
+        for (std::size_t i = 0; i < 10; ++i)
+            free_some(aligned + i * step + 1, 3);
+        free_some(aligned + 20 * step - 1, 5);
+        BOOST_TEST(arena->allocate(24, alignment) == granules[aligned + 20 * step]);
         BOOST_TEST(arena->check_invariants());
         arena->release();
     }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <list>
+#include <memory_resource>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -332,6 +333,21 @@ BOOST_AUTO_TEST_CASE(empty_chunks_go_back_but_one) {
     BOOST_TEST(upstream.settled());
 }
 
+// What upstream gets back stays as it was left: who believes it finds a slab there.
+BOOST_AUTO_TEST_CASE(an_address_in_a_chunk_that_went_back_is_foreign) {
+    std::pmr::monotonic_buffer_resource upstream;
+    segregated_pool_resource pool{tiny_slabs(), &upstream};
+    static_cast<void>(pool.allocate(128));
+    std::vector<void*> blocks(1000);
+    for (void*& p : blocks)
+        p = pool.allocate(128);
+    for (void* p : blocks)
+        pool.deallocate(p, 128);
+    BOOST_TEST((pool.trim() > 64 * kib));
+    BOOST_TEST(!pool.owns(blocks.back()));
+    BOOST_TEST((pool.diagnose(blocks.back(), 128) == misuse_kind::foreign_pointer));
+}
+
 BOOST_AUTO_TEST_CASE(a_tide_of_work_settles) {
     counting_upstream upstream;
     segregated_pool_resource pool{tiny_slabs(), &upstream};
@@ -440,10 +456,13 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
 
 BOOST_AUTO_TEST_CASE(reallocate_stays_within_a_class) {
     segregated_pool_resource pool;
+    void* const small = pool.allocate(1); // of its 8 bytes, 7 are not asked for
     void* const p = pool.allocate(33);
     std::memset(p, 7, 33);
     BOOST_TEST(pool.try_resize(p, 33, 48));
     BOOST_TEST(!pool.try_resize(p, 48, 49));
+    BOOST_TEST(pool.stats().requested_bytes == 1u + 48);
+    pool.deallocate(small, 1);
     void* const q = pool.reallocate(p, 48, 200);
     BOOST_TEST(q != p);
     BOOST_TEST(static_cast<unsigned char*>(q)[32] == 7u);

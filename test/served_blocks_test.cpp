@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <memory_resource>
 #include <new>
 #include <vector>
 
@@ -43,6 +44,29 @@ BOOST_AUTO_TEST_CASE(every_block_returns_with_its_triple) {
         BOOST_TEST(served.check_invariants());
     }
     BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(blocks_of_no_bytes_are_distinct_over_any_upstream) {
+    struct one_address_for_none final : std::pmr::memory_resource {
+        void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+            return bytes != 0 ? std::pmr::new_delete_resource()->allocate(bytes, alignment) : this;
+        }
+        void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+            if (bytes != 0)
+                std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+        }
+        bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+            return this == &other;
+        }
+    };
+    one_address_for_none upstream;
+    served_blocks served{&upstream};
+    void* const p = served.allocate(0, 1);
+    void* const q = served.allocate(0, 1);
+    BOOST_TEST(p != q);
+    BOOST_TEST(served.blocks() == 2u);
+    BOOST_TEST(!served.deallocate(p, 0, 1));
+    BOOST_TEST(!served.deallocate(q, 0, 1));
 }
 
 BOOST_AUTO_TEST_CASE(wrong_calls_are_named_and_change_nothing) {

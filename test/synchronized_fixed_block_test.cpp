@@ -141,6 +141,51 @@ BOOST_AUTO_TEST_CASE(a_block_that_grew_is_freed_as_a_run) {
     BOOST_TEST(pool.check_invariants());
 }
 
+BOOST_AUTO_TEST_CASE(a_run_is_made_of_blocks_that_the_thread_has_freed) {
+    pool_type pool{64 * 64, 64};
+    std::vector<void*> blocks(64);
+    for (void*& p : blocks)
+        p = pool.allocate(64);
+    std::sort(blocks.begin(), blocks.end());
+    pool.deallocate(blocks[10], 64);
+    pool.deallocate(blocks[11], 64);
+    BOOST_TEST(pool.allocate(128) == blocks[10]);
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(trim_keeps_count_of_what_is_asked_for) {
+    pool_type pool{64 * 1000, 64};
+    void* const p = pool.allocate(40);
+    pool.trim();
+    BOOST_TEST(pool.stats().requested_bytes == 40u);
+    pool.deallocate(p, 40);
+    BOOST_TEST(pool.stats().requested_bytes == 0u);
+}
+
+// What it had before is no thread's any more.
+BOOST_AUTO_TEST_CASE(a_thread_begins_anew_after_release_and_trim) {
+    pool_type pool{64 * 4096, 64};
+    for (int round = 0; round < 4; ++round) {
+        void* const p = pool.allocate(64);
+        if (round % 2 == 0) {
+            pool.release();
+        } else {
+            pool.deallocate(p, 64);
+            pool.trim();
+        }
+        BOOST_TEST(is_empty(pool));
+        std::set<void*> blocks;
+        while (blocks.size() < 4096)
+            BOOST_REQUIRE(blocks.insert(pool.allocate(64)).second);
+        BOOST_TEST(pool.check_invariants());
+        BOOST_TEST(
+            std::all_of(blocks.begin(), blocks.end(), [&](void* b) { return pool.owns(b); }));
+        for (void* const b : blocks)
+            pool.deallocate(b, 64);
+        BOOST_TEST(is_empty(pool));
+    }
+}
+
 BOOST_AUTO_TEST_CASE(resources_and_threads_come_and_go) {
     auto const seed = strata::test::seed("resources");
     std::atomic<int> unsound{0};

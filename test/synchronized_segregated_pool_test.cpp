@@ -136,29 +136,33 @@ BOOST_AUTO_TEST_CASE(handed_over_from_thread_to_thread_it_does_not_grow) {
     }
 }
 
+// They allocate in turn, or one does so all the time, and the other frees.
 BOOST_AUTO_TEST_CASE(between_two_threads_that_live_on_it_does_not_grow_either) {
-    pool_type pool;
-    std::barrier turn{2};
-    std::vector<filled_block> blocks;
-    std::array<std::size_t, 40> held{};
-    on_threads(2, [&](std::size_t i) {
-        for (std::size_t round = 0; round < held.size(); ++round) {
-            if (round % 2 == i) {
-                for (std::size_t k = 0; k < 3000; ++k)
-                    blocks.emplace_back(pool, 1 + k * 7 % 500, static_cast<unsigned char>(k));
+    for (bool const is_in_turn : {true, false}) {
+        pool_type pool;
+        std::barrier turn{2};
+        std::vector<filled_block> blocks;
+        std::array<std::size_t, 40> held{};
+        on_threads(2, [&](std::size_t i) {
+            for (std::size_t round = 0; round < held.size(); ++round) {
+                std::size_t const allocates = is_in_turn ? round % 2 : 0;
+                if (i == allocates) {
+                    for (std::size_t k = 0; k < 3000; ++k)
+                        blocks.emplace_back(pool, 1 + k * 7 % 500, static_cast<unsigned char>(k));
+                }
+                turn.arrive_and_wait();
+                if (i != allocates) {
+                    for (filled_block& block : blocks)
+                        BOOST_CHECK(block.give_back(pool));
+                    blocks.clear();
+                    held[round] = pool.stats().footprint_bytes;
+                }
+                turn.arrive_and_wait();
             }
-            turn.arrive_and_wait();
-            if (round % 2 != i) {
-                for (filled_block& block : blocks)
-                    BOOST_CHECK(block.give_back(pool));
-                blocks.clear();
-                held[round] = pool.stats().footprint_bytes;
-            }
-            turn.arrive_and_wait();
-        }
-    });
-    BOOST_TEST(held.back() <= held[4] + held[4] / 8);
-    BOOST_TEST(is_empty(pool));
+        });
+        BOOST_TEST(held.back() <= held[4] + held[4] / 8);
+        BOOST_TEST(is_empty(pool));
+    }
 }
 
 BOOST_AUTO_TEST_CASE(sixteen_idle_threads_hold_two_mebibytes_at_most) {
@@ -265,6 +269,24 @@ BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_all_threads_blocks_are_foun
         pool.deallocate(p, 100);
     turn.arrive_and_wait();
     first.join();
+    BOOST_TEST(pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_a_thread_s_own_slabs_serve_all_its_sizes) {
+    counting_upstream upstream;
+    pool_type pool{tiny, &upstream};
+    std::vector<void*> blocks(100);
+    for (void*& p : blocks)
+        p = pool.allocate(100);
+    upstream.fail_after(0);
+    try {
+        for (;;) // whatever was not in use yet
+            static_cast<void>(pool.allocate(500));
+    } catch (std::bad_alloc const&) {
+    }
+    for (void* const p : blocks)
+        pool.deallocate(p, 100);
+    BOOST_CHECK_NO_THROW(static_cast<void>(pool.allocate(500)));
     BOOST_TEST(pool.check_invariants());
 }
 
