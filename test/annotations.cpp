@@ -26,6 +26,21 @@ using user = std::function<void(resource&)>;
 
 alignas(64) std::byte buffer[1 << 20];
 
+// An upstream that writes to what comes back, as it may.
+struct writer final : std::pmr::memory_resource {
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+    }
+    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+        std::memset(p, 7, bytes);
+        std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+    }
+    bool do_is_equal(memory_resource const& other) const noexcept override {
+        return this == &other;
+    }
+};
+writer below_all;
+
 // --- stacks: what is tested is on top ---
 
 template <class R, class... Args>
@@ -73,26 +88,28 @@ void in_reserve(user const& use) {
 std::map<std::string, std::function<void(user const&)>> stacks() {
     auto const buffered = alone<best_fit_resource>(buffer + 8, sizeof buffer - 8);
     auto const arena = alone<outside_arena>(buffer, sizeof buffer);
-    auto const tracked = alone<tracked_block_resource>(with_reserve);
-    auto const pool = alone<segregated_pool_resource>();
+    auto const tracked = alone<tracked_block_resource>(with_reserve, &below_all);
+    auto const pool = alone<segregated_pool_resource>(&below_all);
     return {
-        {"best_fit", alone<best_fit_resource>(region_bytes)},
+        {"best_fit", alone<best_fit_resource>(region_bytes, &below_all)},
         {"best_fit_deferring",
-         alone<best_fit_resource>(region_bytes, best_fit_options{.deferred_bytes = 65536})},
+         alone<best_fit_resource>(region_bytes, best_fit_options{.deferred_bytes = 65536},
+                                  &below_all)},
         {"best_fit_growing",
-         alone<best_fit_resource>(std::size_t{16}, best_fit_options{.growth_bytes = region_bytes})},
-        {"dll_arena", alone<dll_arena_resource>()},
-        {"fixed_block", alone<fixed_block_resource>(region_bytes, std::size_t{64})},
+         alone<best_fit_resource>(std::size_t{16}, best_fit_options{.growth_bytes = region_bytes},
+                                  &below_all)},
+        {"dll_arena", alone<dll_arena_resource>(&below_all)},
+        {"fixed_block", alone<fixed_block_resource>(region_bytes, std::size_t{64}, &below_all)},
         {"fixed_block_growing",
-         alone<fixed_block_resource>(
-             std::size_t{4096}, std::size_t{64},
-             fixed_block_options{.growth = fixed_block_options::by_regions})},
+         alone<fixed_block_resource>(std::size_t{4096}, std::size_t{64},
+                                     fixed_block_options{.growth = fixed_block_options::by_regions},
+                                     &below_all)},
         {"segregated_pool", pool},
         {"tracked_block", tracked},
         {"tracked_block_reserve", in_reserve},
         {"synchronized_fixed_block",
-         alone<synchronized_fixed_block_resource>(region_bytes, std::size_t{64})},
-        {"synchronized_segregated_pool", alone<synchronized_segregated_pool_resource>()},
+         alone<synchronized_fixed_block_resource>(region_bytes, std::size_t{64}, &below_all)},
+        {"synchronized_segregated_pool", alone<synchronized_segregated_pool_resource>(&below_all)},
         {"synchronized_best_fit", alone<strata::synchronized_best_fit_resource>(region_bytes)},
         {"best_fit.buffer", buffered},
         {"dll_arena.buffer", arena},
