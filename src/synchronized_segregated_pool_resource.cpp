@@ -436,6 +436,8 @@ std::optional<bool> synchronized_segregated_pool_resource::push_own(shard& mine,
     bool const is_mine = its != nullptr && mine.has(its);
     bool const may_be_remote = s->is_pending.load(std::memory_order_relaxed) != 0;
     bool const is_done = is_mine && (!may_be_remote || s->is_live(p)) && its->push(s, p);
+    if (is_done)
+        its->forget_last(); // else deallocate() would take it for live
     if (is_done && s->count == 0)
         returned_last(mine, s, 0);
     else

@@ -290,6 +290,19 @@ BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_a_thread_s_own_slabs_serve_
     BOOST_TEST(pool.check_invariants());
 }
 
+BOOST_AUTO_TEST_CASE(the_last_block_is_free_once_whichever_call_freed_it) {
+    misuse_recorder recorder;
+    pool_type pool;
+    void* const other = pool.allocate(100);
+    void* const p = pool.allocate(100);
+    BOOST_TEST(!pool.try_deallocate(p, 100));
+    pool.deallocate(p, 100);
+    BOOST_TEST(recorder.take().size() == 1u);
+    BOOST_TEST(pool.check_invariants());
+    pool.deallocate(other, 100);
+    BOOST_TEST(is_empty(pool));
+}
+
 BOOST_AUTO_TEST_CASE(misuse_is_found_whichever_thread_freed_before) {
     pool_type pool;
     for (std::size_t const bytes : {8u, 64u, 512u, 2048u})

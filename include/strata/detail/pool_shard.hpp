@@ -56,6 +56,8 @@ struct alignas(64) pool_shard : thread_cache {
             last_ = no_block();
             store_release(free_, before_);
         }
+        /// To be called where a block that may be the last one came back otherwise.
+        void forget_last() noexcept { last_ = no_block(); }
 
         /// Returns: what it has of that word of a slab.
         [[nodiscard]] std::uint64_t of(std::uint64_t const* word) const noexcept {
