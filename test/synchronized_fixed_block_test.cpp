@@ -186,6 +186,22 @@ BOOST_AUTO_TEST_CASE(a_thread_begins_anew_after_release_and_trim) {
     }
 }
 
+// What the first did, nothing but its cache tells the second: the thread sanitizer looks at that.
+BOOST_AUTO_TEST_CASE(a_thread_takes_over_the_cache_of_one_that_has_ended) {
+    pool_type pool{64 * 1000, 64};
+    std::atomic<bool> has_ended{false};
+    std::thread second{[&] {
+        while (!has_ended.load(std::memory_order_relaxed))
+            std::this_thread::yield();
+        pool.deallocate(pool.allocate(64), 64);
+    }};
+    std::thread{[&] { pool.deallocate(pool.allocate(64), 64); }}.join();
+    has_ended.store(true, std::memory_order_relaxed);
+    second.join();
+    BOOST_TEST(is_empty(pool));
+    BOOST_TEST(pool.check_invariants());
+}
+
 BOOST_AUTO_TEST_CASE(resources_and_threads_come_and_go) {
     auto const seed = strata::test::seed("resources");
     std::atomic<int> unsound{0};
