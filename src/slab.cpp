@@ -63,9 +63,22 @@ std::uint32_t slab::collect(std::byte*& twice) noexcept {
     return static_cast<std::uint32_t>(came_back);
 }
 
+// Where nearly all of the current slab is live, a word has few free blocks: a slab with more is better.
+// It must have a quarter, so that it pays to go there; an empty one may be of use to others.
+bool class_pool::should_leave_current() const noexcept {
+    slab const* const other = serving.front();
+    return other != nullptr && other->count != 0 &&
+           8 * (current->blocks + 1 - current->count) < current->blocks &&
+           4 * (other->blocks - other->count) >= other->blocks;
+}
+
 bool class_pool::advance() noexcept {
-    if (current->turn())
-        return true;
+    if (current->turn()) {
+        if (!should_leave_current())
+            return true;
+        rare_path("slab: nearly full");
+        serving.push_back(leave_current());
+    }
     slab* const next = serving.pop();
     if (next != nullptr)
         install(next);

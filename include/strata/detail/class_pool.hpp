@@ -42,6 +42,7 @@ class class_pool {
     slab_list serving;            // I1
 
   private:
+    [[nodiscard]] bool should_leave_current() const noexcept;
     slab* leave_current() noexcept;
 };
 
