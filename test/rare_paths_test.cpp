@@ -106,7 +106,8 @@ BOOST_AUTO_TEST_CASE(threads_come_and_go_and_hand_their_blocks_on) {
         BOOST_TEST(one->check_invariants());
     }
     demand({"thread_caches: a thread ends", "thread_caches: a cache is used again", "slab: full",
-            "slab: serves again", "slab: empty again", "slab_source: the table grows"});
+            "slab: nearly full", "slab: serves again", "slab: empty again",
+            "slab_source: the table grows"});
 }
 
 BOOST_AUTO_TEST_CASE(producers_and_consumers_that_pause) {
