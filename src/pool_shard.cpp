@@ -144,10 +144,12 @@ slab* pool_shard::surrender_empty(std::size_t size_class) noexcept {
 }
 
 slab* pool_shard::surrender_empty_current(std::size_t size_class) noexcept {
-    pools[size_class].unclaim();
-    slab* const s = pools[size_class].surrender_empty_current();
+    pool& its = pools[size_class];
+    its.unclaim();
+    slab* const s = its.surrender_empty_current();
     if (s != nullptr)
         --slabs;
+    set_serving(size_class, its.current != slab::none() || its.serving.front() != nullptr);
     return s;
 }
 
