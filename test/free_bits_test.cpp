@@ -111,8 +111,22 @@ BOOST_AUTO_TEST_CASE(runs_are_found_first_fit_like_in_the_model) {
             both.mark(i, 1, false);
         for (int step = 0; step < steps; ++step) {
             std::size_t const length = std::min<std::size_t>(n, 1 + random() % 200 % (n / 3));
-            std::size_t const kind = random() % 8;
-            if (kind == 0) {
+            std::size_t const kind = random() % 9;
+            if (kind == 8) { // the lowest of a word, perhaps not all of them
+                std::size_t const lowest = both.find(1, {});
+                std::size_t most = 1 + random() % 70;
+                std::size_t first = 0;
+                strata::detail::bit_word const taken = both.bits.take_lowest_word(first, most);
+                BOOST_REQUIRE((taken == 0) == (lowest == free_bits::none));
+                for (std::size_t i = lowest; taken != 0 && i < n && i / 64 == lowest / 64; ++i)
+                    if (both.model[i] && most != 0) {
+                        BOOST_REQUIRE((first == lowest / 64 * 64 && (taken >> i % 64 & 1) != 0));
+                        both.model[i] = false;
+                        --most;
+                    } else {
+                        BOOST_REQUIRE((taken >> i % 64 & 1) == 0);
+                    }
+            } else if (kind == 0) {
                 std::size_t const at = both.bits.take_lowest();
                 BOOST_REQUIRE(at == both.find(1, {}));
                 if (at != free_bits::none)
