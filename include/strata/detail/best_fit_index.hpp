@@ -80,16 +80,20 @@ class best_fit_index {
 
     [[nodiscard]] granule largest(memory m) const noexcept; ///< size of the largest block; 0: none
 
-    /// Calls f(g, size) for each block, all of which should lie below `limit`: what is damaged is not
-    /// followed beyond. Returns: whether all invariants hold.
+    /// As visit() does. Returns: whether all invariants hold.
     template <class Visitor>
     bool check(memory m, granule limit, Visitor const& f) const {
+        return lists_.are_marked_rightly() && visit(m, limit, f);
+    }
+
+    /// Calls f(g, size) for each block, all of which should lie below `limit`: what is damaged is not
+    /// followed beyond. Returns: whether all are linked rightly.
+    template <class Visitor>
+    bool visit(memory m, granule limit, Visitor const& f) const {
         bool sound = true;
         granule left = limit; // more blocks than granules are a circle
-        for (std::size_t bin = 0; bin < bins; ++bin) {
-            sound = lists_.is_marked_rightly(bin) && sound;
-            if (lists_.head(bin) != 0)
-                sound = check_below(m, lists_.head(bin), bin, 0, 0, limit, left, f) && sound;
+        for (std::size_t bin = lists_.first_from(0); bin < bins; bin = lists_.first_after(bin)) {
+            sound = visit_below(m, lists_.head(bin), bin, 0, 0, limit, left, f) && sound;
         }
         return sound;
     }
@@ -122,9 +126,9 @@ class best_fit_index {
 
     // `way`: the open size bits, `depth` of them, that lead to g.
     template <class Visitor>
-    bool check_below(memory m, granule g, std::size_t bin, granule way, int depth, granule limit,
+    bool visit_below(memory m, granule g, std::size_t bin, granule way, int depth, granule limit,
                      granule& left, Visitor const& f) const {
-        if (g >= limit || depth > 32)
+        if (g == 0 || g >= limit || depth > 32)
             return false;
         bool sound = m.get(g, word_prev) == 0;
         if (bin >= exact_sizes) {
@@ -142,7 +146,7 @@ class best_fit_index {
             if (granule const c = child(m, g, side); c != 0)
                 sound =
                     c < limit && m.get(c, word_parent) == g &&
-                    check_below(m, c, bin, way | side << (31 - depth), depth + 1, limit, left, f) &&
+                    visit_below(m, c, bin, way | side << (31 - depth), depth + 1, limit, left, f) &&
                     sound;
         return sound;
     }

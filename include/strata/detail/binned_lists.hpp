@@ -55,6 +55,11 @@ class binned_lists {
         return i * 64 + lowest_bit(bitmap_[i]);
     }
 
+    /// Returns: the first bin behind `bin` that is not empty; Bins where there is none.
+    [[nodiscard]] std::size_t first_after(std::size_t bin) const noexcept {
+        return bin + 1 < Bins ? first_from(bin + 1) : Bins;
+    }
+
     /// Returns: the last bin that is not empty; Bins where there is none.
     [[nodiscard]] std::size_t last() const noexcept {
         if (summary_ == 0)
@@ -116,11 +121,16 @@ class binned_lists {
         insert(m, instead, new_size);
     }
 
-    /// Returns: whether I1 holds for the bin.
-    [[nodiscard]] bool is_marked_rightly(std::size_t bin) const noexcept {
-        bool const marked = (bitmap_[bin / 64] >> bin % 64 & 1) != 0;
-        bool const summed = (summary_ >> bin / 64 & 1) != 0;
-        return marked == (heads_[bin] != 0) && summed == (bitmap_[bin / 64] != 0);
+    /// Returns: whether I1 holds.
+    [[nodiscard]] bool are_marked_rightly() const noexcept {
+        bool sound = true;
+        for (std::size_t i = 0; i < bitmap_.size(); ++i) {
+            std::uint64_t marks = 0;
+            for (std::size_t bin = i * 64; bin < Bins && bin / 64 == i; ++bin)
+                marks |= std::uint64_t{heads_[bin] != 0} << bin % 64;
+            sound = marks == bitmap_[i] && (summary_ >> i & 1) == (marks != 0) && sound;
+        }
+        return sound;
     }
 
   private:

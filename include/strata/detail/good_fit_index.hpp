@@ -70,7 +70,7 @@ class good_fit_index {
         for (int tries = few; g != 0 && tries != 0; --tries, g = m.get(g, lists::word_next))
             if (m.size_at(g) >= size)
                 return g;
-        std::size_t const bin = own + 1 < bins ? lists_.first_from(own + 1) : bins;
+        std::size_t const bin = lists_.first_after(own);
         return bin == bins ? granule{0} : lists_.head(bin);
     }
 
@@ -103,14 +103,19 @@ class good_fit_index {
         return most;
     }
 
-    /// Calls f(g, size) for each block, all of which should lie below `limit`: what is damaged is not
-    /// followed beyond. Returns: whether all invariants hold.
+    /// As visit() does. Returns: whether all invariants hold.
     template <class Visitor>
     bool check(memory m, granule limit, Visitor const& f) const {
+        return lists_.are_marked_rightly() && visit(m, limit, f);
+    }
+
+    /// Calls f(g, size) for each block, all of which should lie below `limit`: what is damaged is not
+    /// followed beyond. Returns: whether all are linked rightly.
+    template <class Visitor>
+    bool visit(memory m, granule limit, Visitor const& f) const {
         bool sound = true;
         granule left = limit; // more blocks than granules are a circle
-        for (std::size_t bin = 0; bin < bins; ++bin) {
-            sound = lists_.is_marked_rightly(bin) && sound;
+        for (std::size_t bin = lists_.first_from(0); bin < bins; bin = lists_.first_after(bin)) {
             granule before = 0;
             for (granule g = lists_.head(bin); g != 0; before = g, g = m.get(g, lists::word_next)) {
                 if (g >= limit || left-- == 0)

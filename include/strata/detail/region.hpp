@@ -253,7 +253,7 @@ class region {
             live_blocks += static_cast<std::size_t>(std::popcount(marks & live_marks));
             s.free_blocks += static_cast<std::size_t>(std::popcount(marks & live_marks << 1));
         }
-        index_.check(memory(), index(top()),
+        index_.visit(memory(), index(top()),
                      [&](std::size_t, std::size_t size) { free_granules += size; });
         std::size_t const live_bytes = capacity_bytes() - free_granules * granule_bytes;
         s.live_blocks += live_blocks;
