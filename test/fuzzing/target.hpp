@@ -15,6 +15,9 @@
 #include <thread>
 #include <utility>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "support/bench.hpp"
 #include "support/choices.hpp"
 #include "support/subject.hpp"
@@ -33,8 +36,9 @@ inline std::size_t drawn_bytes(choices& drawn, std::size_t most) {
 template <class T>
 void call_directly(bench& b, choices& drawn) {
     T& r = dynamic_cast<T&>(b.tested());
-    std::size_t const bytes = drawn.below(256);
-    r.deallocate(r.allocate(bytes, 8), bytes, 8);
+    std::size_t const bytes = drawn_bytes(drawn, 4096);
+    std::size_t const alignment = std::size_t{1} << drawn.below(8);
+    r.deallocate(r.allocate(bytes, alignment), bytes, alignment);
 }
 
 /// A thread that does what it is told, and lives on.
@@ -77,6 +81,21 @@ class other_thread {
     std::thread thread_{[this] { obey(); }};
 };
 
+/// In a child process the resource goes on, without what other threads had.
+inline void use_in_a_child(bench& b) {
+    pid_t const child = ::fork();
+    if (child == 0) {
+        bool is_sound = b.tested().check_invariants();
+        try {
+            b.tested().deallocate(b.tested().allocate(8, 8), 8, 8);
+        } catch (std::bad_alloc const&) {
+        }
+        ::_exit(is_sound && b.tested().check_invariants() && b.recorder().take().empty() ? 0 : 1);
+    }
+    int status = 0;
+    expect(child == ::waitpid(child, &status, 0) && status == 0, "a child process cannot go on");
+}
+
 /// Takes and gives many on one of two other threads, or on one that begins and ends here, and may run
 /// out of memory there. No two run at once.
 inline void use_elsewhere(bench& b, ledger& l, choices& drawn) {
@@ -100,6 +119,8 @@ inline void use_elsewhere(bench& b, ledger& l, choices& drawn) {
     }
     b.upstream().never_fail();
     expect(b.tested().check_invariants(), "an invariant is broken");
+    if (drawn.below(32) == 31) // not where the input is over
+        use_in_a_child(b);
 }
 
 } // namespace strata::test
