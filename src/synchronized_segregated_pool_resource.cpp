@@ -349,7 +349,7 @@ synchronized_segregated_pool_resource::do_try_deallocate(void* p, std::size_t by
         std::lock_guard const lock{source_mutex_};
         return served_.deallocate(p, bytes, alignment);
     }
-    if (mine == nullptr)
+    if (mine == nullptr && !do_diagnose(p, bytes, alignment)) // else the call changes nothing
         mine = joined(*s);
     if (s->size_class == class_of(bytes, alignment) && push(mine, s, p)) {
         if (mine != nullptr)

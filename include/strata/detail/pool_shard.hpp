@@ -72,12 +72,15 @@ struct alignas(64) pool_shard : thread_cache {
         void unclaim(slab& s) noexcept;
 
       private:
-        [[nodiscard]] std::byte* no_block() noexcept { return as_bytes(this); }
+        // Null may be given back by mistake, and any address of memory; the last ones are no process's.
+        [[nodiscard]] static std::byte* no_block() noexcept {
+            return reinterpret_cast<std::byte*>(std::uintptr_t{0} - 3);
+        }
 
         std::uint64_t free_ = 0;
         std::uint64_t before_ = 0; // the last pop(); the same as free_ where last_ is no block
-        std::byte* last_ = as_bytes(this); // the block handed out last, if it is live; or no block
-        std::byte* begin_ = nullptr;       // the block of the word's first bit
+        std::byte* last_ = no_block(); // the block handed out last, if it is live
+        std::byte* begin_ = nullptr;   // the block of the word's first bit
         std::uint64_t const* word_ = nullptr;
         std::size_t block_bytes_ = 0;
     };
