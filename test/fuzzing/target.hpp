@@ -8,18 +8,14 @@
 
 #include <array>
 #include <cstddef>
-#include <exception>
-#include <functional>
 #include <new>
-#include <semaphore>
-#include <thread>
-#include <utility>
 
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/bench.hpp"
 #include "support/choices.hpp"
+#include "support/other_thread.hpp"
 #include "support/subject.hpp"
 
 namespace strata::test {
@@ -40,46 +36,6 @@ void call_directly(bench& b, choices& drawn) {
     std::size_t const alignment = std::size_t{1} << drawn.below(8);
     r.deallocate(r.allocate(bytes, alignment), bytes, alignment);
 }
-
-/// A thread that does what it is told, and lives on.
-class other_thread {
-  public:
-    other_thread() = default;
-    other_thread(other_thread const&) = delete;
-    other_thread& operator=(other_thread const&) = delete;
-    ~other_thread() {
-        work_ = nullptr;
-        begin_.release();
-        thread_.join();
-    }
-
-    /// Does it there, and waits until it is done. Throws: what it throws.
-    void run(std::function<void()> work) {
-        work_ = std::move(work);
-        begin_.release();
-        end_.acquire();
-        if (auto const thrown = std::exchange(thrown_, nullptr))
-            std::rethrow_exception(thrown);
-    }
-
-  private:
-    void obey() {
-        for (begin_.acquire(); work_ != nullptr; begin_.acquire()) {
-            try {
-                work_();
-            } catch (...) {
-                thrown_ = std::current_exception();
-            }
-            end_.release();
-        }
-    }
-
-    std::binary_semaphore begin_{0};
-    std::binary_semaphore end_{0};
-    std::function<void()> work_;
-    std::exception_ptr thrown_;
-    std::thread thread_{[this] { obey(); }};
-};
 
 /// In a child process the resource goes on, without what other threads had.
 inline void use_in_a_child(bench& b) {

@@ -182,6 +182,18 @@ inline bool answers_while_threads_work(resource& of, std::uint64_t seed) {
     return unsound == 0;
 }
 
+/// Returns: what f() says in a child process, within 20 s.
+template <class Function>
+bool is_sound_in_a_child(Function const& f) {
+    pid_t const child = ::fork();
+    if (child == 0) {
+        ::alarm(20); // a lock that nobody holds would never be let go
+        ::_exit(f() ? 0 : 1);
+    }
+    int status = 1;
+    return ::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 /// Forks again and again while another thread works. Returns: whether each child worked and ended.
 inline bool children_can_use(resource& of, std::uint64_t seed) {
     std::atomic<bool> done{false};
@@ -190,16 +202,8 @@ inline bool children_can_use(resource& of, std::uint64_t seed) {
             churn(of, seed + i, 1000, 1000);
     }};
     bool sound = true;
-    for (int i = 0; i < 30; ++i) {
-        pid_t const child = ::fork();
-        if (child == 0) {
-            ::alarm(20); // a lock that nobody holds would never be let go
-            ::_exit(churn(of, seed, 5000, 1000) ? 0 : 1);
-        }
-        int status = 1;
-        sound = ::waitpid(child, &status, 0) == child && WIFEXITED(status) &&
-                WEXITSTATUS(status) == 0 && sound;
-    }
+    for (int i = 0; i < 30; ++i)
+        sound = is_sound_in_a_child([&] { return churn(of, seed, 5000, 1000); }) && sound;
     done = true;
     other.join();
     return sound;

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: BSL-1.0
+#define BOOST_TEST_MODULE pool_shard
+// Memory goes from thread to thread: each case fixes who has what, and upstream counts.
+#include <boost/test/unit_test.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <memory_resource>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include <strata/detail/pool_shard.hpp>
+#include <strata/detail/slab.hpp>
+#include <strata/detail/slab_source.hpp>
+#include <strata/synchronized_segregated_pool_resource.hpp>
+
+#include "support/counting_upstream.hpp"
+#include "support/other_thread.hpp"
+
+using pool_type = strata::synchronized_segregated_pool_resource;
+using strata::segregated_pool_options;
+using strata::detail::pool_shard;
+using strata::detail::slab;
+using strata::detail::slab_source;
+using strata::test::counting_upstream;
+using strata::test::other_thread;
+
+namespace {
+
+// Slabs of four blocks of 1000 bytes, eight of 500.
+constexpr segregated_pool_options tiny{
+    .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
+
+// A pool, and a block of this thread's, so that it has a shard.
+struct counted_pool {
+    explicit counted_pool(segregated_pool_options const& options = tiny)
+        : pool{options, &upstream} {
+        kept = pool.allocate(8, 8);
+    }
+    counted_pool(counted_pool const&) = delete;
+    counted_pool& operator=(counted_pool const&) = delete;
+    ~counted_pool() { pool.deallocate(kept, 8, 8); }
+
+    [[nodiscard]] std::vector<void*> take(std::size_t count, std::size_t bytes) {
+        std::vector<void*> blocks(count);
+        for (void*& p : blocks)
+            p = pool.allocate(bytes);
+        return blocks;
+    }
+    void give(std::vector<void*> const& blocks, std::size_t bytes) {
+        for (void* const p : blocks)
+            pool.deallocate(p, bytes);
+    }
+    [[nodiscard]] bool takes_without_growth(std::size_t count, std::size_t bytes) {
+        std::size_t const before = upstream.live_bytes();
+        give(take(count, bytes), bytes);
+        return upstream.live_bytes() == before;
+    }
+
+    counting_upstream upstream;
+    pool_type pool;
+    void* kept = nullptr;
+};
+
+} // namespace
+
+BOOST_AUTO_TEST_SUITE(pool_shard_memory)
+
+BOOST_AUTO_TEST_CASE(empty_slabs_of_one_class_serve_the_others) {
+    counted_pool of;
+    of.give(of.take(400, 1000), 1000);
+    BOOST_TEST(of.takes_without_growth(700, 500));
+}
+
+BOOST_AUTO_TEST_CASE(empty_slabs_of_a_thread_that_has_ended_serve_others) {
+    counted_pool of{{}};
+    auto const sizes = of.pool.options().block_sizes;
+    std::thread{[&] {
+        for (std::size_t const bytes : sizes)
+            of.pool.deallocate(of.pool.allocate(bytes, 8), bytes, 8);
+    }}.join();
+    for (std::size_t const bytes : sizes)
+        BOOST_TEST(of.takes_without_growth(1, bytes));
+}
+
+BOOST_AUTO_TEST_CASE(what_others_freed_of_a_thread_that_has_ended_serves_others) {
+    counted_pool of;
+    {
+        std::vector<void*> blocks;
+        other_thread ends;
+        ends.run([&] { blocks = of.take(40, 500); });
+        of.give(blocks, 500);
+    }
+    BOOST_TEST(of.takes_without_growth(20, 1000));
+}
+
+BOOST_AUTO_TEST_CASE(what_others_freed_of_a_thread_that_lives_on_serves_them) {
+    counted_pool of;
+    std::vector<void*> blocks;
+    other_thread first;
+    first.run([&] { blocks = of.take(120, 1000); }); // 30 slabs
+    of.give(blocks, 1000);
+    BOOST_TEST(of.takes_without_growth(100, 500));
+}
+
+BOOST_AUTO_TEST_CASE(a_thread_is_idle_that_has_taken_none_of_64_slabs) {
+    counted_pool of;
+    other_thread idle;
+    idle.run([&] {
+        std::vector<void*> const blocks = of.take(2000, 64);
+        for (std::size_t i = 0; i < blocks.size(); ++i)
+            if (i % 8 != 0)
+                of.pool.deallocate(blocks[i], 64);
+    });
+    static_cast<void>(of.take(66 * 4, 1000));
+    BOOST_TEST(of.takes_without_growth(1000, 64));
+}
+
+BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_slabs_that_others_use_in_part_serve) {
+    counted_pool of;
+    of.upstream.hold_at_most(300'000);
+    auto const take_all = [&] {
+        std::vector<void*> blocks;
+        try {
+            for (;;)
+                blocks.push_back(of.pool.allocate(100));
+        } catch (std::bad_alloc const&) {
+        }
+        return blocks;
+    };
+    std::size_t freed = 0;
+    other_thread other;
+    other.run([&] {
+        std::vector<void*> const blocks = take_all();
+        for (; 2 * freed < blocks.size(); ++freed)
+            of.pool.deallocate(blocks[2 * freed], 100);
+    });
+    BOOST_TEST(take_all().size() + 64 >= freed);
+}
+
+BOOST_AUTO_TEST_CASE(trim_finds_what_others_freed_wherever_it_is) {
+    counted_pool of;
+    {
+        std::vector<void*> blocks;
+        other_thread ends;
+        ends.run([&] { blocks = of.take(400, 1000); });
+        for (std::size_t i = 0; i < blocks.size();
+             ++i) // most slabs are in use when they are collected
+            if (i % 8 != 0)
+                of.pool.deallocate(blocks[i], 1000);
+        for (std::size_t i = 16; i < blocks.size(); i += 8)
+            of.pool.deallocate(blocks[i], 1000);
+        ends.run([&] { static_cast<void>(of.pool.allocate(1000)); });
+    }
+    BOOST_TEST(of.pool.check_invariants());
+    of.pool.trim();
+    BOOST_TEST(of.upstream.live_bytes() < 80'000u);
+    BOOST_TEST(of.pool.check_invariants());
+}
+
+BOOST_AUTO_TEST_CASE(trim_keeps_count_of_what_is_asked_for) {
+    counted_pool of;
+    {
+        void* block = nullptr;
+        other_thread ends;
+        ends.run([&] { block = of.pool.allocate(1000); });
+        of.pool.deallocate(block, 1000);
+    }
+    of.pool.trim();
+    BOOST_TEST(of.pool.stats().requested_bytes == 8u);
+}
+
+// Two threads, a store and a load each, in turn: that one sees the other's is for both orders to say.
+BOOST_AUTO_TEST_CASE(whoever_frees_a_block_of_another_s_tells_it_or_is_seen) {
+    slab_source source{
+        {1 << 16, 1 << 20, 1 << 20}, std::pmr::new_delete_resource(), slab_source::users::many};
+    auto const shard = std::make_unique<pool_shard>();
+    slab& s = *source.take(8, 2048);
+    s.assign(shard->pools[0], 0, 8);
+    while (s.turn())
+        static_cast<void>(s.pop());
+    std::atomic<bool> done{false};
+    std::atomic<std::size_t> collected{0};
+    std::thread owner{[&] {
+        std::byte* twice = nullptr;
+        while (!done) {
+            if (s.is_pending.load(std::memory_order_relaxed) == 0)
+                continue;
+            std::size_t const came_back = s.collect(twice);
+            for (std::size_t i = 0; i < s.words(); ++i)
+                s.bits()[i] = 0; // live again
+            collected += came_back;
+        }
+    }};
+    bool is_lost = false;
+    for (std::size_t freed = 64; freed <= 64 * 50'000 && !is_lost; freed += 64) {
+        for (std::size_t i = 0; i < 64; ++i) {
+            s.push_remote(i);
+            if (s.is_pending.load() == 0)
+                s.is_pending.exchange(1);
+        }
+        for (int patience = 1'000'000; collected != freed && !is_lost; --patience) {
+            is_lost = patience == 0;
+            if (s.is_pending.load() != 0)
+                patience = 1'000'000;
+            std::this_thread::yield();
+        }
+    }
+    BOOST_TEST(!is_lost);
+    done = true;
+    owner.join();
+}
+
+BOOST_AUTO_TEST_SUITE_END()
