@@ -23,6 +23,7 @@
 #include <sys/resource.h>
 
 #include <strata/detail/annotate.hpp>
+#include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
 #include <strata/tracked_block_tools.hpp>
 
@@ -531,6 +532,24 @@ BOOST_AUTO_TEST_CASE(wrong_calls_are_told_what_would_be_right) {
     BOOST_TEST(last_detail().empty());
 }
 
+BOOST_AUTO_TEST_CASE(words_are_told_once_and_of_their_own_block) {
+    handler_scope const handler{keep_detail};
+    tracked_block_resource tracked;
+    strata::segregated_pool_resource pool; // has no words
+    void* const p = tracked.allocate(100);
+    void* const q = pool.allocate(100);
+    BOOST_TEST((tracked.diagnose(p, 99, 16) == misuse_kind::size_mismatch)); // nobody is told
+    pool.deallocate(q, 300);
+    BOOST_TEST(last_detail().empty());
+    void* const in_a_guard = at(p, -8);
+    tracked.deallocate(in_a_guard, 8);
+    BOOST_TEST(last_detail().find("it is in a guard of the block of 100 bytes") == 0u);
+    pool.deallocate(in_a_guard, 8);
+    BOOST_TEST(last_detail().empty());
+    tracked.deallocate(p, 100);
+    pool.deallocate(q, 100);
+}
+
 BOOST_AUTO_TEST_CASE(words_reach_the_report_of_a_lock_around_it) {
     handler_scope const handler{keep_detail};
     strata::synchronized_tracked_block_resource tracked;
@@ -699,6 +718,22 @@ BOOST_AUTO_TEST_CASE(a_handler_may_throw) {
         BOOST_CHECK_THROW(tracked.release(), std::runtime_error);
         BOOST_TEST(tracked.check_invariants());
         *hidden_at(blocks[4], -1) = std::byte{0}; // the destructor swallows
+    }
+    BOOST_TEST(upstream.settled());
+}
+
+BOOST_AUTO_TEST_CASE(a_throwing_handler_stops_a_release_and_no_destructor) {
+    handler_scope const handler{throw_misuse};
+    counting_upstream upstream;
+    {
+        tracked_block_options options;
+        options.report_leaks = false; // which would release them
+        tracked_block_resource tracked{options, &upstream};
+        for (int i = 0; i < 5; ++i)
+            *hidden_at(tracked.allocate(8), 8) = std::byte{0};
+        BOOST_CHECK_THROW(tracked.release(), std::runtime_error);
+        BOOST_TEST(tracked.stats().live_blocks == 4u);
+        BOOST_TEST(tracked.totals().misuses_of(misuse_kind::overrun) == 1u);
     }
     BOOST_TEST(upstream.settled());
 }
