@@ -272,6 +272,17 @@ BOOST_AUTO_TEST_CASE(blocks_wait_in_further_regions_until_trim_gives_those_back)
     region.deallocate(all_of_the_first, kib);
 }
 
+BOOST_AUTO_TEST_CASE(a_block_of_a_further_region_is_resized_in_place) {
+    best_fit_resource region{best_fit_options{.growth_bytes = 4 * kib}};
+    void* const p = region.allocate(64);
+    BOOST_TEST(region.try_resize(p, 64, 2000));
+    BOOST_TEST(region.try_resize(p, 2000, 100));
+    BOOST_TEST(!region.try_resize(p, 100, 5 * kib));
+    BOOST_TEST(region.stats().requested_bytes == 100u);
+    region.deallocate(p, 100);
+    BOOST_TEST(region.check_invariants());
+}
+
 BOOST_AUTO_TEST_CASE(a_further_region_that_upstream_refuses_is_no_loss) {
     counting_upstream upstream;
     best_fit_resource region{best_fit_options{.growth_bytes = 64 * kib}, &upstream};
@@ -349,6 +360,11 @@ BOOST_AUTO_TEST_CASE(assign_replaces_the_region_only_while_nothing_is_live) {
     BOOST_CHECK_THROW(region.assign(memory.data(), memory.size()), std::invalid_argument);
     BOOST_TEST(region.owns(p));
     region.deallocate(p, 10);
+    void* const large = region.allocate(4 * kib);
+    BOOST_TEST(!region.owns(large));
+    BOOST_CHECK_THROW(region.assign(memory.data(), memory.size()), std::invalid_argument);
+    region.deallocate(large, 4 * kib);
+    region.trim();
     BOOST_CHECK_THROW(region.assign(memory.data(), 20), std::invalid_argument);
     BOOST_CHECK_THROW(region.assign(nullptr, 1024), std::invalid_argument);
     BOOST_TEST(region.capacity_bytes() == 2048u);
