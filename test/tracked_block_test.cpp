@@ -748,6 +748,11 @@ BOOST_AUTO_TEST_CASE(owns_tells_its_memory_from_all_other) {
         BOOST_TEST(tracked.owns(at(p, offset)));
     BOOST_TEST(!tracked.owns(at(p, -17)));
     BOOST_TEST(!tracked.owns(at(p, 116)));
+    void* const aligned = tracked.allocate(8, 256); // a frame begins that far before its block
+    for (std::ptrdiff_t offset : {-256, -100, 23})
+        BOOST_TEST(tracked.owns(at(aligned, offset)));
+    BOOST_TEST(!tracked.owns(at(aligned, -257)));
+    tracked.deallocate(aligned, 8, 256);
     BOOST_TEST(!tracked.owns(theirs));
     BOOST_TEST(!tracked.owns(&tracked));
     BOOST_TEST(!tracked.owns(nullptr));
