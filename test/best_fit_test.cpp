@@ -375,6 +375,21 @@ BOOST_AUTO_TEST_CASE(assign_replaces_the_region_only_while_nothing_is_live) {
     region.deallocate(q, 10);
 }
 
+// AddressSanitizer reports where something stays hidden.
+BOOST_AUTO_TEST_CASE(a_buffer_is_its_owners_again_after_assign_and_at_the_end) {
+    alignas(16) std::array<std::byte, 1024> first;
+    alignas(16) std::array<std::byte, 1024> second;
+    {
+        best_fit_resource region{first.data(), first.size()};
+        region.deallocate(region.allocate(100), 100);
+        region.assign(second.data(), second.size());
+        first.fill(std::byte{0xEE});
+        region.deallocate(region.allocate(100), 100);
+    }
+    second.fill(std::byte{0xEE});
+    BOOST_TEST((first == second));
+}
+
 BOOST_AUTO_TEST_CASE(what_waits_is_forgotten_with_the_region_that_assign_replaces) {
     alignas(16) std::array<std::byte, 512> memory;
     best_fit_resource region{4 * kib, best_fit_options{.deferred_bytes = 2048}};
