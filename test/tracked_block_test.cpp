@@ -841,6 +841,21 @@ BOOST_AUTO_TEST_CASE(leaks_are_reported_in_groups_where_people_read) {
     BOOST_TEST(text.find("\nhint: ") != text.npos, text);
 }
 
+BOOST_AUTO_TEST_CASE(all_leaks_are_told_before_the_program_aborts) {
+    int status = 0;
+    std::string const text = strata::test::stderr_of_child(
+        [] {
+            strata::set_misuse_handler(strata::abort_on_misuse);
+            tracked_block_resource tracked;
+            static_cast<void>(tracked.allocate(100));
+            static_cast<void>(tracked.allocate(10));
+        },
+        status);
+    BOOST_TEST(WIFSIGNALED(status));
+    BOOST_TEST(WTERMSIG(status) == SIGABRT);
+    BOOST_TEST(text.find("live: 2 blocks, 110 bytes") != text.npos, text);
+}
+
 BOOST_AUTO_TEST_CASE(release_and_a_quiet_destructor_report_no_leaks) {
     misuse_recorder recorder;
     counting_upstream upstream;
@@ -1184,6 +1199,21 @@ BOOST_AUTO_TEST_CASE(report_groups_by_label_and_size) {
     out.str("");
     out << tracked;
     BOOST_TEST(out.str().find("hint") == std::string::npos, out.str());
+}
+
+BOOST_AUTO_TEST_CASE(of_groups_with_equal_bytes_the_oldest_comes_first) {
+    tracked_block_resource tracked;
+    for (std::size_t bytes : {100u, 50u, 50u})
+        static_cast<void>(tracked.allocate(bytes));
+    std::ostringstream out;
+    out << tracked;
+    std::string const text = out.str();
+    auto const older = text.find("100 bytes in 1 x 100, first: allocation 1");
+    auto const younger = text.find("100 bytes in 2 x 50, first: allocation 2");
+    BOOST_TEST(younger != std::string::npos, text);
+    BOOST_TEST(older < younger, text);
+    BOOST_TEST(text.find("fail_after(0)") != std::string::npos, text);
+    tracked.release();
 }
 
 // Two places to allocate from, which the compiler must not make one.
