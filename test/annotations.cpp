@@ -193,6 +193,12 @@ void after_free_of_the_last(resource& r) {
     r.deallocate(p, bytes);
     write(at(p, bytes - 1));
 }
+void after_try_deallocate(resource& r) {
+    void* const p = r.allocate(bytes);
+    write(p);
+    static_cast<void>(r.try_deallocate(p, bytes));
+    read(p);
+}
 void after_free_elsewhere(resource& r) {
     void* const p = r.allocate(bytes);
     void* const q = r.allocate(bytes);
@@ -220,6 +226,15 @@ void into_a_neighbour(resource& r) {
     r.deallocate(high, whole);
     write(at(low, whole));
 }
+void before_the_start(resource& r) {
+    std::size_t const whole = r.good_size(bytes);
+    std::array<void*, 3> blocks;
+    for (void*& p : blocks)
+        p = r.allocate(whole);
+    auto const [low, high] = std::minmax(blocks[0], blocks[1], std::less<>{});
+    r.deallocate(low, whole);
+    write(static_cast<std::byte*>(high) - 1);
+}
 void never_allocated(resource& r) {
     void* const p = r.allocate(bytes);
     strata::block_info free{};
@@ -237,17 +252,27 @@ void after_shrinking(resource& r) {
     static_cast<void>(r.reallocate(p, 256, bytes));
     read(at(p, 100));
 }
+// Not by enough for a smaller block.
+void after_shrinking_a_little(resource& r) {
+    void* const p = r.allocate(64);
+    write(at(p, 57));
+    static_cast<void>(r.reallocate(p, 64, 57));
+    read(at(p, 57));
+}
 
 std::map<std::string, void (*)(resource&)> const mistakes{
     {"none", none},
     {"after_free", after_free},
     {"after_free_of_the_last", after_free_of_the_last},
+    {"after_try_deallocate", after_try_deallocate},
     {"after_free_elsewhere", after_free_elsewhere},
     {"after_release", after_release},
     {"past_the_end", past_the_end},
+    {"before_the_start", before_the_start},
     {"into_a_neighbour", into_a_neighbour},
     {"never_allocated", never_allocated},
     {"after_shrinking", after_shrinking},
+    {"after_shrinking_a_little", after_shrinking_a_little},
 };
 
 // --- for heaptrack ---

@@ -255,6 +255,34 @@ BOOST_AUTO_TEST_CASE(further_regions_come_and_go) {
     BOOST_TEST(is_one_free_block(region));
 }
 
+BOOST_AUTO_TEST_CASE(blocks_wait_in_further_regions_until_trim_gives_those_back) {
+    counting_upstream upstream;
+    best_fit_options const both{.deferred_bytes = 4096, .growth_bytes = 4 * kib};
+    best_fit_resource region{kib, both, &upstream};
+    std::size_t const first_alone = upstream.live_bytes();
+    void* const all_of_the_first = region.allocate(kib);
+    void* const a = region.allocate(64);
+    void* const b = region.allocate(64);
+    region.deallocate(a, 64);
+    region.deallocate(b, 64);
+    BOOST_TEST(region.allocate(64) == b); // last in, first out
+    region.deallocate(b, 64);
+    BOOST_TEST(region.trim() > 0u);
+    BOOST_TEST(upstream.live_bytes() == first_alone);
+    region.deallocate(all_of_the_first, kib);
+}
+
+BOOST_AUTO_TEST_CASE(a_block_of_a_further_region_is_resized_in_place) {
+    best_fit_resource region{best_fit_options{.growth_bytes = 4 * kib}};
+    void* const p = region.allocate(64);
+    BOOST_TEST(region.try_resize(p, 64, 2000));
+    BOOST_TEST(region.try_resize(p, 2000, 100));
+    BOOST_TEST(!region.try_resize(p, 100, 5 * kib));
+    BOOST_TEST(region.stats().requested_bytes == 100u);
+    region.deallocate(p, 100);
+    BOOST_TEST(region.check_invariants());
+}
+
 BOOST_AUTO_TEST_CASE(a_further_region_that_upstream_refuses_is_no_loss) {
     counting_upstream upstream;
     best_fit_resource region{best_fit_options{.growth_bytes = 64 * kib}, &upstream};
@@ -332,6 +360,11 @@ BOOST_AUTO_TEST_CASE(assign_replaces_the_region_only_while_nothing_is_live) {
     BOOST_CHECK_THROW(region.assign(memory.data(), memory.size()), std::invalid_argument);
     BOOST_TEST(region.owns(p));
     region.deallocate(p, 10);
+    void* const large = region.allocate(4 * kib);
+    BOOST_TEST(!region.owns(large));
+    BOOST_CHECK_THROW(region.assign(memory.data(), memory.size()), std::invalid_argument);
+    region.deallocate(large, 4 * kib);
+    region.trim();
     BOOST_CHECK_THROW(region.assign(memory.data(), 20), std::invalid_argument);
     BOOST_CHECK_THROW(region.assign(nullptr, 1024), std::invalid_argument);
     BOOST_TEST(region.capacity_bytes() == 2048u);
@@ -340,6 +373,35 @@ BOOST_AUTO_TEST_CASE(assign_replaces_the_region_only_while_nothing_is_live) {
     void* const q = region.allocate(10);
     BOOST_TEST(q == memory.data());
     region.deallocate(q, 10);
+}
+
+// AddressSanitizer reports where something stays hidden.
+BOOST_AUTO_TEST_CASE(a_buffer_is_its_owners_again_after_assign_and_at_the_end) {
+    alignas(16) std::array<std::byte, 1024> first;
+    alignas(16) std::array<std::byte, 1024> second;
+    {
+        best_fit_resource region{first.data(), first.size()};
+        region.deallocate(region.allocate(100), 100);
+        region.assign(second.data(), second.size());
+        first.fill(std::byte{0xEE});
+        region.deallocate(region.allocate(100), 100);
+    }
+    second.fill(std::byte{0xEE});
+    BOOST_TEST((first == second));
+}
+
+BOOST_AUTO_TEST_CASE(what_waits_is_forgotten_with_the_region_that_assign_replaces) {
+    alignas(16) std::array<std::byte, 512> memory;
+    best_fit_resource region{4 * kib, best_fit_options{.deferred_bytes = 2048}};
+    std::array<void*, 20> blocks{};
+    for (void*& p : blocks)
+        p = region.allocate(64);
+    for (void* p : blocks)
+        region.deallocate(p, 64);
+    region.assign(memory.data(), memory.size());
+    BOOST_REQUIRE(region.check_invariants());
+    BOOST_TEST(is_one_free_block(region));
+    BOOST_TEST(region.allocate(64) == memory.data());
 }
 
 BOOST_AUTO_TEST_CASE(without_a_region_requests_go_upstream) {
@@ -396,6 +458,20 @@ BOOST_AUTO_TEST_CASE(over_aligned_blocks_leave_both_ends_free) {
     for (auto const& [p, alignment] : blocks)
         region.deallocate(p, 40, alignment);
     BOOST_TEST(is_one_free_block(region));
+}
+
+// A hole that is large enough lies askew, and there is none with room to spare.
+BOOST_AUTO_TEST_CASE(top_is_the_last_resort_for_an_aligned_block) {
+    alignas(64) std::array<std::byte, 13 * 16 + 8> memory;
+    best_fit_resource region{memory.data(), memory.size(), std::pmr::null_memory_resource()};
+    static_cast<void>(region.allocate(16));
+    void* const hole = region.allocate(64);
+    static_cast<void>(region.allocate(48));
+    region.deallocate(hole, 64);
+    std::vector<long> const before{16, -64, 48, -80};
+    BOOST_TEST(picture(region) == before);
+    BOOST_TEST(region.allocate(64, 64) == memory.data() + 128);
+    BOOST_TEST(region.check_invariants());
 }
 
 BOOST_AUTO_TEST_CASE(try_resize_grows_into_free_neighbours_and_gives_back) {

@@ -12,6 +12,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <sys/mman.h>
@@ -814,6 +815,34 @@ BOOST_AUTO_TEST_CASE(a_buffer_grows_as_well_and_keeps_its_contents_when_its_page
     BOOST_TEST(upstream.settled());
 }
 
+BOOST_AUTO_TEST_CASE(upstream_may_throw_what_is_no_bad_alloc) {
+    struct unusual {};
+    class : public std::pmr::memory_resource {
+        void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+            if (std::exchange(throws_next, false))
+                throw unusual{};
+            return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+        }
+        void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+            std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+        }
+        bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+            return this == &other;
+        }
+
+      public:
+        bool throws_next = false;
+    } upstream;
+    fixed_block_resource pool{10 * 64, 64, growing, &upstream};
+    static_cast<void>(take_all(pool));
+    statistics const full = pool.stats();
+    upstream.throws_next = true;
+    BOOST_CHECK_THROW(static_cast<void>(pool.allocate(64)), unusual);
+    BOOST_TEST((pool.stats() == full));
+    BOOST_TEST(pool.check_invariants());
+    BOOST_TEST(pool.owns(pool.allocate(64)));
+}
+
 BOOST_AUTO_TEST_CASE(prefault_has_every_page_in_memory_when_the_constructor_ends) {
     class : public std::pmr::memory_resource {
         void* do_allocate(std::size_t bytes, std::size_t) override {
@@ -846,8 +875,12 @@ BOOST_AUTO_TEST_CASE(prefault_has_every_page_in_memory_when_the_constructor_ends
         fixed_block_resource pool{1000 * 4096, 4096, &mapped};
         BOOST_TEST(mapped.resident_pages(pool.allocate(4096)) < 10u);
     }
-    fixed_block_resource pool{1000 * 4096, 4096, {.prefault = true}, &mapped};
+    strata::fixed_block_options both = growing;
+    both.prefault = true;
+    fixed_block_resource pool{1000 * 4096, 4096, both, &mapped};
     BOOST_TEST(mapped.resident_pages(pool.allocate(4096)) == mapped.pages());
+    void* const further = take_all(pool).back(); // of a further region: one was taken before
+    BOOST_TEST(mapped.resident_pages(further) == mapped.pages());
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -366,6 +366,31 @@ BOOST_AUTO_TEST_CASE(a_tide_of_work_settles) {
     BOOST_TEST(upstream.allocations() == calls);
 }
 
+// Which idle chunks are kept depends on how many were missed before.
+BOOST_AUTO_TEST_CASE(what_a_tide_leaves_is_that_of_a_new_pool_after_release_and_trim) {
+    counting_upstream upstream;
+    segregated_pool_resource pool{tiny_slabs(), &upstream};
+    std::vector<void*> blocks(500);
+    auto const left_by_a_tide = [&] {
+        for (void*& p : blocks)
+            p = pool.allocate(128);
+        for (void* p : blocks)
+            pool.deallocate(p, 128);
+        return upstream.live_bytes();
+    };
+    std::size_t const left_at_first = left_by_a_tide();
+    auto const tides_leave_more = [&] {
+        static_cast<void>(left_by_a_tide());
+        return left_by_a_tide() > left_at_first;
+    };
+    BOOST_TEST(tides_leave_more());
+    pool.release();
+    BOOST_TEST(left_by_a_tide() == left_at_first);
+    BOOST_TEST(tides_leave_more());
+    pool.trim();
+    BOOST_TEST(left_by_a_tide() == left_at_first);
+}
+
 BOOST_AUTO_TEST_CASE(chunks_shrink_to_what_upstream_can_give) {
     // Room for one small chunk only: growth must not ask for more than is needed.
     counting_upstream upstream;
@@ -452,6 +477,31 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
     pool.deallocate(nothing, 48);
     BOOST_TEST(recorder.take().empty());
     BOOST_TEST(pool.check_invariants());
+}
+
+// Of 40 bytes at 8 there are blocks of 40, at 16 of 48.
+BOOST_AUTO_TEST_CASE(an_alignment_that_would_have_had_another_class_is_told_from_a_size) {
+    segregated_pool_resource pool;
+    void* const p = pool.allocate(40, 16);
+    BOOST_TEST(!pool.diagnose(p, 40, 16));
+    for (std::size_t alignment : {8u, 64u})
+        BOOST_TEST((pool.diagnose(p, 40, alignment) == misuse_kind::alignment_mismatch));
+    BOOST_TEST((pool.diagnose(p, 100, 16) == misuse_kind::size_mismatch));
+    pool.deallocate(p, 40, 16);
+}
+
+BOOST_AUTO_TEST_CASE(in_an_empty_slab_only_what_could_be_a_block_was_freed) {
+    segregated_pool_resource pool;
+    void* const p = pool.allocate(40);
+    std::byte const* empty = nullptr;
+    pool.visit_blocks([&](strata::block_info const& block) {
+        if (!block.live && block.bytes > 512) // no class has such blocks
+            empty = static_cast<std::byte const*>(block.address);
+    });
+    BOOST_REQUIRE(empty != nullptr);
+    BOOST_TEST((pool.diagnose(empty + 8, 40, 8) == misuse_kind::double_free));
+    BOOST_TEST((pool.diagnose(empty + 3, 40, 8) == misuse_kind::misaligned_pointer));
+    pool.deallocate(p, 40);
 }
 
 BOOST_AUTO_TEST_CASE(reallocate_stays_within_a_class) {

@@ -83,6 +83,18 @@ BOOST_AUTO_TEST_CASE(wrong_calls_are_named_and_change_nothing) {
     BOOST_TEST(upstream.mismatches() == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(the_last_16_freed_addresses_are_remembered) {
+    served_blocks served{std::pmr::new_delete_resource()};
+    std::array<void*, 17> blocks{};
+    for (void*& p : blocks)
+        p = served.allocate(100, 16);
+    for (void* p : blocks)
+        BOOST_TEST(!served.deallocate(p, 100, 16));
+    BOOST_TEST((served.diagnose(blocks[0], 100, 16) == misuse_kind::foreign_pointer));
+    for (std::size_t i = 1; i < blocks.size(); ++i)
+        BOOST_TEST((served.diagnose(blocks[i], 100, 16) == misuse_kind::double_free));
+}
+
 BOOST_AUTO_TEST_CASE(impossible_requests_throw_before_upstream_is_asked) {
     counting_upstream upstream;
     served_blocks served{&upstream};

@@ -23,6 +23,7 @@
 #include <sys/resource.h>
 
 #include <strata/detail/annotate.hpp>
+#include <strata/segregated_pool_resource.hpp>
 #include <strata/synchronized.hpp>
 #include <strata/tracked_block_tools.hpp>
 
@@ -531,6 +532,24 @@ BOOST_AUTO_TEST_CASE(wrong_calls_are_told_what_would_be_right) {
     BOOST_TEST(last_detail().empty());
 }
 
+BOOST_AUTO_TEST_CASE(words_are_told_once_and_of_their_own_block) {
+    handler_scope const handler{keep_detail};
+    tracked_block_resource tracked;
+    strata::segregated_pool_resource pool; // has no words
+    void* const p = tracked.allocate(100);
+    void* const q = pool.allocate(100);
+    BOOST_TEST((tracked.diagnose(p, 99, 16) == misuse_kind::size_mismatch)); // nobody is told
+    pool.deallocate(q, 300);
+    BOOST_TEST(last_detail().empty());
+    void* const in_a_guard = at(p, -8);
+    tracked.deallocate(in_a_guard, 8);
+    BOOST_TEST(last_detail().find("it is in a guard of the block of 100 bytes") == 0u);
+    pool.deallocate(in_a_guard, 8);
+    BOOST_TEST(last_detail().empty());
+    tracked.deallocate(p, 100);
+    pool.deallocate(q, 100);
+}
+
 BOOST_AUTO_TEST_CASE(words_reach_the_report_of_a_lock_around_it) {
     handler_scope const handler{keep_detail};
     strata::synchronized_tracked_block_resource tracked;
@@ -703,6 +722,22 @@ BOOST_AUTO_TEST_CASE(a_handler_may_throw) {
     BOOST_TEST(upstream.settled());
 }
 
+BOOST_AUTO_TEST_CASE(a_throwing_handler_stops_a_release_and_no_destructor) {
+    handler_scope const handler{throw_misuse};
+    counting_upstream upstream;
+    {
+        tracked_block_options options;
+        options.report_leaks = false; // which would release them
+        tracked_block_resource tracked{options, &upstream};
+        for (int i = 0; i < 5; ++i)
+            *hidden_at(tracked.allocate(8), 8) = std::byte{0};
+        BOOST_CHECK_THROW(tracked.release(), std::runtime_error);
+        BOOST_TEST(tracked.stats().live_blocks == 4u);
+        BOOST_TEST(tracked.totals().misuses_of(misuse_kind::overrun) == 1u);
+    }
+    BOOST_TEST(upstream.settled());
+}
+
 BOOST_AUTO_TEST_CASE(owns_tells_its_memory_from_all_other) {
     tracked_block_resource tracked{with_reserve(kib)};
     tracked_block_resource sibling;
@@ -713,6 +748,11 @@ BOOST_AUTO_TEST_CASE(owns_tells_its_memory_from_all_other) {
         BOOST_TEST(tracked.owns(at(p, offset)));
     BOOST_TEST(!tracked.owns(at(p, -17)));
     BOOST_TEST(!tracked.owns(at(p, 116)));
+    void* const aligned = tracked.allocate(8, 256); // a frame begins that far before its block
+    for (std::ptrdiff_t offset : {-256, -100, 23})
+        BOOST_TEST(tracked.owns(at(aligned, offset)));
+    BOOST_TEST(!tracked.owns(at(aligned, -257)));
+    tracked.deallocate(aligned, 8, 256);
     BOOST_TEST(!tracked.owns(theirs));
     BOOST_TEST(!tracked.owns(&tracked));
     BOOST_TEST(!tracked.owns(nullptr));
@@ -799,6 +839,21 @@ BOOST_AUTO_TEST_CASE(leaks_are_reported_in_groups_where_people_read) {
     BOOST_TEST(small != text.npos, text);
     BOOST_TEST(large < small);
     BOOST_TEST(text.find("\nhint: ") != text.npos, text);
+}
+
+BOOST_AUTO_TEST_CASE(all_leaks_are_told_before_the_program_aborts) {
+    int status = 0;
+    std::string const text = strata::test::stderr_of_child(
+        [] {
+            strata::set_misuse_handler(strata::abort_on_misuse);
+            tracked_block_resource tracked;
+            static_cast<void>(tracked.allocate(100));
+            static_cast<void>(tracked.allocate(10));
+        },
+        status);
+    BOOST_TEST(WIFSIGNALED(status));
+    BOOST_TEST(WTERMSIG(status) == SIGABRT);
+    BOOST_TEST(text.find("live: 2 blocks, 110 bytes") != text.npos, text);
 }
 
 BOOST_AUTO_TEST_CASE(release_and_a_quiet_destructor_report_no_leaks) {
@@ -1144,6 +1199,21 @@ BOOST_AUTO_TEST_CASE(report_groups_by_label_and_size) {
     out.str("");
     out << tracked;
     BOOST_TEST(out.str().find("hint") == std::string::npos, out.str());
+}
+
+BOOST_AUTO_TEST_CASE(of_groups_with_equal_bytes_the_oldest_comes_first) {
+    tracked_block_resource tracked;
+    for (std::size_t bytes : {100u, 50u, 50u})
+        static_cast<void>(tracked.allocate(bytes));
+    std::ostringstream out;
+    out << tracked;
+    std::string const text = out.str();
+    auto const older = text.find("100 bytes in 1 x 100, first: allocation 1");
+    auto const younger = text.find("100 bytes in 2 x 50, first: allocation 2");
+    BOOST_TEST(younger != std::string::npos, text);
+    BOOST_TEST(older < younger, text);
+    BOOST_TEST(text.find("fail_after(0)") != std::string::npos, text);
+    tracked.release();
 }
 
 // Two places to allocate from, which the compiler must not make one.
