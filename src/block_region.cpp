@@ -17,7 +17,7 @@ constexpr std::size_t joined_words(std::size_t blocks) noexcept {
 } // namespace
 
 std::size_t block_region::bytes_for(std::size_t blocks, std::size_t block_bytes) noexcept {
-    return blocks * block_bytes +
+    return blocks * block_bytes + redzone_bytes +
            (free_bits::storage_words(blocks) + joined_words(blocks)) * sizeof(bit_word);
 }
 
@@ -42,10 +42,15 @@ block_region::block_region(void* base, std::size_t blocks, std::size_t block_byt
       alignment_{natural_alignment(block_bytes | address_of(base))},
       common_alignment_{std::min(alignment_, max_align)},
       singles_{blocks} {
-    auto* const words = static_cast<bit_word*>(block_at(blocks));
+    void* const behind = base_ + hidden_bytes();
+    auto* const words = static_cast<bit_word*>(behind);
     free_ = free_bits{words, blocks};
     joined_ = words + free_bits::storage_words(blocks);
     std::uninitialized_fill_n(joined_, joined_words(blocks), bit_word{0});
+}
+
+std::size_t block_region::hidden_bytes() const noexcept {
+    return capacity_bytes() + redzone_bytes;
 }
 
 // The last free block of a word, an uncommon alignment, or a run.

@@ -58,7 +58,7 @@ fixed_block_resource::fixed_block_resource(std::size_t capacity_bytes, std::size
     if (options_.prefault)
         detail::touch_pages(region_, region_bytes_);
     static_cast<block_region&>(*this) = block_region{region_, blocks, stride};
-    detail::carve(region_, region_, blocks * stride);
+    detail::carve(region_, region_, hidden_bytes());
 }
 
 fixed_block_resource::fixed_block_resource(void* buffer, std::size_t bytes, std::size_t block_bytes,
@@ -79,7 +79,7 @@ fixed_block_resource::fixed_block_resource(void* buffer, std::size_t bytes, std:
     if (options_.prefault)
         detail::touch_pages(buffer, bytes);
     static_cast<block_region&>(*this) = block_region{base, blocks, stride};
-    detail::carve(nullptr, base, blocks * stride);
+    detail::carve(nullptr, base, hidden_bytes());
 }
 
 fixed_block_resource::~fixed_block_resource() {
@@ -87,7 +87,7 @@ fixed_block_resource::~fixed_block_resource() {
     if (region_ != nullptr)
         detail::return_carved(served_.upstream(), region_, region_bytes_, region_alignment_);
     else
-        detail::open(base(), capacity_bytes());
+        detail::open(base(), hidden_bytes());
 }
 
 // What take_one leaves: the last free block of a word, an uncommon alignment, a run, a full region.

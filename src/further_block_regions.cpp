@@ -52,7 +52,7 @@ void* further_block_regions::take_from_new(geometry const& like, std::size_t byt
     void* const behind = memory + region_bytes;
     auto* const added = ::new (behind)
         further{block_region{memory, like.blocks, like.block_bytes}, like.alignment, nullptr};
-    carve(memory, memory, like.blocks * like.block_bytes);
+    carve(memory, memory, added->region.hidden_bytes());
     void* const p = added->region.take(bytes, alignment);
     if (p == nullptr) {
         give_back(added, upstream);

@@ -27,7 +27,7 @@ void* further_regions::allocate(std::size_t bytes, std::size_t alignment) {
 
 // Returns: whether upstream had memory for one more; where not, it may still have it for the request.
 bool further_regions::grow() {
-    std::size_t const head = align_up(sizeof(further), outside_places::alignment);
+    std::size_t const head = align_up(sizeof(further) + redzone_bytes, outside_places::alignment);
     std::size_t const granules = best_fit_region::granules_for(growth_bytes_);
     std::size_t const whole =
         head + outside_places::bytes_for(granules, best_fit_region::granule_bytes);
@@ -40,7 +40,7 @@ bool further_regions::grow() {
     first_ = ::new (memory) further{{}, whole, first_};
     first_->region.places = {as_bytes(memory) + head, granules, best_fit_region::granule_bytes};
     first_->region.defer(deferred_bytes_);
-    carve(memory, first_->region.places.base(), first_->region.capacity_bytes());
+    carve(memory, first_ + 1, head - sizeof(further) + first_->region.places.hidden_bytes());
     return true;
 }
 

@@ -2,9 +2,32 @@
 #include <strata/detail/outside_places.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <stdexcept>
 
+#include <strata/detail/annotate.hpp>
+
 namespace strata::detail {
+
+namespace {
+
+std::size_t bits_offset(std::size_t granules, std::size_t granule_bytes) noexcept {
+    return align_up(granules * granule_bytes + redzone_bytes, alignof(mark_word));
+}
+
+} // namespace
+
+std::size_t outside_places::bytes_for(std::size_t granules, std::size_t granule_bytes) noexcept {
+    return bits_offset(granules, granule_bytes) + mark_words(granules) * sizeof(mark_word);
+}
+
+outside_places::outside_places(std::byte* base, std::size_t granules,
+                               std::size_t granule_bytes) noexcept
+    : base_{base}, granules_{granules} {
+    void* const behind = base + bits_offset(granules, granule_bytes);
+    bits_ = static_cast<mark_word*>(behind);
+    std::uninitialized_value_construct_n(bits_, mark_words(granules));
+}
 
 outside_places::outside_places(void* buffer, std::size_t bytes, std::size_t granule_bytes,
                                std::size_t most_granules) {

@@ -28,10 +28,10 @@ reserve_region::reserve_region(std::size_t bytes, std::pmr::memory_resource* ups
     if (bytes_ == 0)
         return;
     memory_ = as_bytes(upstream_->allocate(held_bytes(), granule));
-    marks_ = static_cast<bit_word*>(static_cast<void*>(memory_ + bytes_));
+    marks_ = static_cast<bit_word*>(static_cast<void*>(memory_ + bytes_ + redzone_bytes));
     std::uninitialized_value_construct_n(marks_, words_for_bits(granules()));
     free_ = free_bits{marks_ + words_for_bits(granules()), granules()};
-    carve(memory_, memory_, bytes_);
+    carve(memory_, memory_, bytes_ + redzone_bytes);
 }
 
 reserve_region::~reserve_region() {
@@ -43,7 +43,7 @@ std::size_t reserve_region::held_bytes() const noexcept {
     if (bytes_ == 0)
         return 0;
     std::size_t const words = words_for_bits(granules()) + free_bits::storage_words(granules());
-    return bytes_ + words * sizeof(bit_word);
+    return bytes_ + redzone_bytes + words * sizeof(bit_word);
 }
 
 void* reserve_region::take_low(std::size_t bytes, std::size_t alignment,

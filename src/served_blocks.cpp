@@ -10,6 +10,7 @@
 
 #include <boost/unordered/unordered_flat_map.hpp>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/bits.hpp>
 #include <strata/detail/return_upstream.hpp>
 
@@ -60,6 +61,13 @@ std::size_t upstream_bytes(std::size_t bytes) noexcept {
     return std::max<std::size_t>(bytes, 1);
 }
 
+// Of a block of 0 bytes, the one that upstream served is hidden.
+void give_back(std::pmr::memory_resource* upstream, void* p, request const& of) noexcept {
+    if (of.bytes == 0)
+        open(p, upstream_bytes(0));
+    return_upstream(upstream, p, upstream_bytes(of.bytes), of.alignment);
+}
+
 using address_map =
     boost::unordered_flat_map<void const*, request, boost::hash<void const*>, std::equal_to<>,
                               counting_allocator<std::pair<void const* const, request>>>;
@@ -104,6 +112,8 @@ void* served_blocks::allocate(std::size_t bytes, std::size_t alignment) {
         throw;
     }
     book_->live_bytes += upstream_bytes(bytes);
+    if (bytes == 0)
+        hide(p, upstream_bytes(0));
     return p;
 }
 
@@ -137,7 +147,7 @@ std::optional<misuse_kind> served_blocks::deallocate(void* p, std::size_t bytes,
     book_->requests.erase(found);
     book_->live_bytes -= upstream_bytes(bytes);
     book_->remember_freed(p);
-    return_upstream(upstream(), p, upstream_bytes(bytes), alignment);
+    give_back(upstream(), p, {bytes, alignment});
     return std::nullopt;
 }
 
@@ -146,8 +156,7 @@ void served_blocks::release() noexcept {
         return;
     book* const closed = std::exchange(book_, nullptr); // upstream may find misuse, and call back
     for (auto const& [p, request] : closed->requests)
-        return_upstream(upstream(), const_cast<void*>(p), upstream_bytes(request.bytes),
-                        request.alignment);
+        give_back(upstream(), const_cast<void*>(p), request);
     closed->~book();
     return_upstream(upstream(), closed, sizeof(book), alignof(book));
 }

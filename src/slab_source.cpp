@@ -261,7 +261,8 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
         own_bytes + (users_ == users::many ? align_up(slab::bits_bytes(slab_bytes), 64) : 0);
     std::size_t const most_slabs = bytes / slab_bytes;
     std::size_t const kept = align_up(sizeof(chunk) + most_slabs * record_bytes, 64);
-    std::size_t const area = bytes - kept;
+    std::byte* const books = base + bytes - kept;
+    std::size_t const area = bytes - kept - redzone_bytes;
     std::size_t slabs = area / slab_bytes;
     std::size_t const last_bytes = align_down(area % slab_bytes, 64);
     bool const has_short_slab = last_bytes >= shortest_slab_bytes;
@@ -275,7 +276,7 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
     laid_out.slabs = static_cast<std::uint32_t>(slabs + (has_short_slab ? 1 : 0));
     table_.reserve(laid_out, chunks_, upstream_);
 
-    auto* const c = ::new (base + area) chunk{laid_out};
+    auto* const c = ::new (books) chunk{laid_out};
     for (std::size_t i = c->slabs; i-- > 0;) {
         std::byte* const record = c->records() + i * record_bytes;
         auto* const s = ::new (record) slab{};
@@ -284,7 +285,7 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
         s->state = slab_state::empty;
         if (users_ == users::many)
             s->remote = reinterpret_cast<std::uint64_t*>(record + own_bytes);
-        s->record_offset = static_cast<std::uint32_t>(record - (base + area));
+        s->record_offset = static_cast<std::uint32_t>(record - books);
         empties_like(*s).push(s);
     }
     c->previous = nullptr;
@@ -294,7 +295,7 @@ chunk* slab_source::adopt(std::byte* base, std::size_t bytes, std::size_t slab_b
     table_.insert(*c);
     chunk_bytes_ += bytes;
     ++idle_chunks_;
-    carve(base, base, laid_out.slab_area);
+    carve(base, base, bytes - kept);
     return c;
 }
 

@@ -24,6 +24,7 @@
 using strata::best_fit_options;
 using strata::best_fit_resource;
 using strata::misuse_kind;
+using strata::detail::redzone_bytes;
 using strata::test::counting_upstream;
 using strata::test::misuse_recorder;
 
@@ -73,7 +74,7 @@ BOOST_AUTO_TEST_CASE(constructor_takes_one_region_and_no_more) {
 BOOST_AUTO_TEST_CASE(bits_cost_one_sixty_fourth) {
     best_fit_resource const region{1024 * kib};
     auto const s = region.stats();
-    BOOST_TEST(s.overhead_bytes <= 1024 * kib / 64 + 16);
+    BOOST_TEST(s.overhead_bytes <= 1024 * kib / 64 + 16 + redzone_bytes);
 }
 
 BOOST_AUTO_TEST_CASE(a_region_of_no_size_is_refused) {
@@ -171,7 +172,7 @@ BOOST_AUTO_TEST_CASE(what_waits_is_merged_before_upstream_is_asked) {
 }
 
 BOOST_AUTO_TEST_CASE(a_block_grows_into_one_that_waits) {
-    alignas(64) std::array<std::byte, 256> memory;
+    alignas(64) std::array<std::byte, 256 + redzone_bytes> memory;
     best_fit_resource region{memory.data(), memory.size(), best_fit_options{.deferred_bytes = 4096},
                              std::pmr::null_memory_resource()};
     void* const a = region.allocate(32);
@@ -306,13 +307,15 @@ BOOST_AUTO_TEST_CASE(any_buffer_however_aligned_and_small) {
     for (std::size_t skip = 0; skip < 40; ++skip) {
         for (std::size_t bytes = 0; bytes <= 640; ++bytes) {
             std::byte* const buffer = memory.data() + skip;
-            if (bytes < 16 + 8 + (16 - skip % 16) % 16) { // a granule, and a word of marks
+            std::size_t const books = 8 + redzone_bytes; // a word of marks
+            if (bytes < 16 + books + (16 - skip % 16) % 16) {
                 BOOST_REQUIRE_THROW((best_fit_resource{buffer, bytes}), std::invalid_argument);
                 continue;
             }
             best_fit_resource region{buffer, bytes, std::pmr::null_memory_resource()};
             BOOST_REQUIRE(region.stats().footprint_bytes == bytes);
-            BOOST_REQUIRE(region.capacity_bytes() + 16 * 3 + 15 + bytes / 64 >= bytes);
+            BOOST_REQUIRE(region.capacity_bytes() + 16 * 3 + 15 + redzone_bytes + bytes / 64 >=
+                          bytes);
             auto* const p = static_cast<std::byte*>(region.allocate(region.capacity_bytes()));
             BOOST_REQUIRE((p >= buffer && p + region.capacity_bytes() <= buffer + bytes));
             std::memset(p, 0xff, region.capacity_bytes());
@@ -323,10 +326,28 @@ BOOST_AUTO_TEST_CASE(any_buffer_however_aligned_and_small) {
     }
 }
 
+BOOST_AUTO_TEST_CASE(a_region_may_be_replaced_by_one_that_overlaps_it) {
+    alignas(64) std::array<std::byte, 8192> memory;
+    best_fit_resource region{memory.data(), memory.size()};
+    std::array<std::pair<std::size_t, std::size_t>, 4> const places{
+        {{0, 4096}, {2048, 4096}, {100, 8000}, {0, 8192}}};
+    for (auto const& [skip, bytes] : places) {
+        region.assign(memory.data() + skip, bytes);
+        BOOST_TEST(is_one_free_block(region));
+        void* const whole = region.allocate(region.capacity_bytes());
+        std::memset(whole, 0xff, region.capacity_bytes());
+        BOOST_CHECK_THROW(region.assign(memory.data(), 8192), std::invalid_argument);
+        region.deallocate(whole, region.capacity_bytes());
+        BOOST_CHECK_THROW(region.assign(memory.data(), 1), std::invalid_argument);
+        BOOST_TEST(is_one_free_block(region));
+    }
+}
+
 BOOST_AUTO_TEST_CASE(check_invariants_finds_damage_and_survives_it) {
     alignas(64) static std::array<std::byte, 65536> memory;
     best_fit_resource region{memory.data(), memory.size()};
-    auto* const marks = reinterpret_cast<std::uint64_t*>(memory.data() + region.capacity_bytes());
+    auto* const marks =
+        reinterpret_cast<std::uint64_t*>(memory.data() + region.capacity_bytes() + redzone_bytes);
     void* const large = region.allocate(160); // granules 1 to 10
     void* const freed = region.allocate(64);
     void* const last = region.allocate(16);
@@ -462,7 +483,7 @@ BOOST_AUTO_TEST_CASE(over_aligned_blocks_leave_both_ends_free) {
 
 // A hole that is large enough lies askew, and there is none with room to spare.
 BOOST_AUTO_TEST_CASE(top_is_the_last_resort_for_an_aligned_block) {
-    alignas(64) std::array<std::byte, 13 * 16 + 8> memory;
+    alignas(64) std::array<std::byte, 13 * 16 + redzone_bytes + 8> memory;
     best_fit_resource region{memory.data(), memory.size(), std::pmr::null_memory_resource()};
     static_cast<void>(region.allocate(16));
     void* const hole = region.allocate(64);

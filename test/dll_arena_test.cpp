@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/dll_arena_resource.hpp>
 
 #include "support/counting_upstream.hpp"
@@ -22,6 +23,7 @@
 using strata::basic_dll_arena_resource;
 using strata::dll_arena_resource;
 using strata::misuse_kind;
+using strata::detail::redzone_bytes;
 using strata::test::counting_upstream;
 using strata::test::misuse_recorder;
 
@@ -268,7 +270,7 @@ BOOST_AUTO_TEST_CASE(the_storage_may_be_the_caller_s) {
         basic_dll_arena_resource<0> arena{memory.data() + skip, 1000,
                                           std::pmr::null_memory_resource()};
         auto* const p = static_cast<std::byte*>(arena.allocate(arena.capacity_bytes(), 8));
-        BOOST_TEST(arena.capacity_bytes() >= 1000u - 80u);
+        BOOST_TEST(arena.capacity_bytes() >= 1000u - 80u - redzone_bytes);
         BOOST_TEST((p >= memory.data() + skip &&
                     p + arena.capacity_bytes() <= memory.data() + skip + 1000));
         std::memset(p, 0xff, arena.capacity_bytes());
@@ -276,8 +278,10 @@ BOOST_AUTO_TEST_CASE(the_storage_may_be_the_caller_s) {
         BOOST_TEST(is_one_free_block(arena));
         BOOST_TEST(arena.stats().footprint_bytes == 1000u);
     }
-    BOOST_CHECK_NO_THROW((basic_dll_arena_resource<0>{memory.data(), 8 + 8})); // granule, marks
-    BOOST_CHECK_THROW((basic_dll_arena_resource<0>{memory.data(), 8 + 7}), std::invalid_argument);
+    std::size_t const least = 8 + redzone_bytes + 8; // granule, marks
+    BOOST_CHECK_NO_THROW((basic_dll_arena_resource<0>{memory.data(), least}));
+    BOOST_CHECK_THROW((basic_dll_arena_resource<0>{memory.data(), least - 1}),
+                      std::invalid_argument);
     BOOST_CHECK_THROW((basic_dll_arena_resource<0>{nullptr, 1000}), std::invalid_argument);
 }
 

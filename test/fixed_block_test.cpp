@@ -208,7 +208,7 @@ BOOST_AUTO_TEST_CASE(a_buffer_that_holds_no_block_is_refused_in_clear_words) {
             BOOST_TEST(std::string{refused.what()}.find("does not hold one block of 64 bytes") !=
                        std::string::npos);
         }
-    BOOST_TEST(smallest == 64u + 5 * 8);
+    BOOST_TEST(smallest == 64u + strata::detail::redzone_bytes + 5 * 8);
     using pool = fixed_block_resource;
     BOOST_CHECK_THROW((pool{memory.data(), 0, 64}), std::invalid_argument);
     BOOST_CHECK_THROW((pool{memory.data(), 256, 0}), std::invalid_argument);

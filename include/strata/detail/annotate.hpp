@@ -69,6 +69,10 @@ inline constexpr bool annotates = true;
 inline constexpr bool annotates = false;
 #endif
 
+/// Bytes between blocks and a resource's books behind them, which are hidden: an overrun of the last
+/// block is seen, and spares the books. For sources only: a program may be compiled otherwise.
+inline constexpr std::size_t redzone_bytes = annotates ? 16 : 0;
+
 /// Nobody may touch it from now on.
 inline void hide([[maybe_unused]] void const* p, [[maybe_unused]] std::size_t bytes) noexcept {
 #if defined(STRATA_POISON)

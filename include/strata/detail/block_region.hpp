@@ -49,6 +49,8 @@ class block_region {
     [[nodiscard]] std::size_t block_bytes() const noexcept { return block_bytes_; }
     [[nodiscard]] std::size_t blocks() const noexcept { return blocks_; }
     [[nodiscard]] std::size_t capacity_bytes() const noexcept { return blocks_ * block_bytes_; }
+    /// From base on, to be hidden: the blocks, and what may lie between them and the bits.
+    [[nodiscard]] std::size_t hidden_bytes() const noexcept;
 
     /// Returns: whether p lies in the blocks.
     [[nodiscard]] bool holds(void const* p) const noexcept {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 
 #include <strata/detail/bits.hpp>
 #include <strata/detail/region.hpp>
@@ -19,12 +18,7 @@ class outside_places {
 
     /// Clears the bits. Requires: room for bytes_for(granules, granule_bytes) bytes at `base`, which
     /// is aligned to granule_bytes.
-    outside_places(std::byte* base, std::size_t granules, std::size_t granule_bytes) noexcept
-        : base_{base}, granules_{granules} {
-        void* const behind = base + align_up(granules * granule_bytes, alignof(mark_word));
-        bits_ = static_cast<mark_word*>(behind);
-        std::uninitialized_value_construct_n(bits_, mark_words(granules));
-    }
+    outside_places(std::byte* base, std::size_t granules, std::size_t granule_bytes) noexcept;
 
     /// As many granules as a buffer has room for, wherever it begins.
     /// Throws: invalid_argument where it does not have room for one.
@@ -32,15 +26,13 @@ class outside_places {
                    std::size_t most_granules);
 
     /// Returns: bytes that so many granules and their bits take.
-    static constexpr std::size_t bytes_for(std::size_t granules,
-                                           std::size_t granule_bytes) noexcept {
-        return align_up(granules * granule_bytes, alignof(mark_word)) +
-               mark_words(granules) * sizeof(mark_word);
-    }
+    static std::size_t bytes_for(std::size_t granules, std::size_t granule_bytes) noexcept;
 
     [[nodiscard]] std::byte* base() const noexcept { return base_; }
     [[nodiscard]] mark_word* bits() const noexcept { return bits_; }
     [[nodiscard]] std::size_t granules() const noexcept { return granules_; }
+    /// From base() on, to be hidden: the granules, and what may lie between them and the bits.
+    [[nodiscard]] std::size_t hidden_bytes() const noexcept { return offset_between(base_, bits_); }
 
   private:
     std::byte* base_ = nullptr; // held, not owned
