@@ -3,6 +3,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <barrier>
 #include <cstddef>
@@ -16,6 +17,7 @@
 
 #include "support/counting_upstream.hpp"
 #include "support/misuse_recorder.hpp"
+#include "support/other_thread.hpp"
 #include "support/seed.hpp"
 #include "support/threads.hpp"
 
@@ -27,10 +29,30 @@ using strata::test::churn;
 using strata::test::counting_upstream;
 using strata::test::freed_wrongly;
 using strata::test::is_empty;
+using strata::test::is_sound_in_a_child;
 using strata::test::misuse_recorder;
 using strata::test::on_threads;
+using strata::test::other_thread;
 using strata::test::producers_and_consumers;
 using strata::test::reported_of_freed_wrongly;
+
+namespace {
+
+// Returns: how many single blocks it could have at once.
+std::size_t take_and_give_all(pool_type& from) {
+    std::vector<void*> blocks;
+    for (;;) {
+        void* const p = from.allocate(from.block_bytes(), 8);
+        blocks.push_back(p);
+        if (!from.owns(p)) // from here on, upstream's
+            break;
+    }
+    for (void* const p : blocks)
+        from.deallocate(p, from.block_bytes(), 8);
+    return blocks.size() - 1;
+}
+
+} // namespace
 
 BOOST_AUTO_TEST_SUITE(synchronized_fixed_block)
 
@@ -96,6 +118,55 @@ BOOST_AUTO_TEST_CASE(idle_threads_keep_no_more_than_their_magazines) {
     BOOST_TEST(std::all_of(all.begin(), all.end(), [&](void* p) { return pool.owns(p); }));
     for (void* const p : all)
         pool.deallocate(p, 64);
+}
+
+// Blocks that one thread has freed and keeps are as many as its magazine holds: 64, 8 KiB of them, or a
+// 32nd of all, whichever is least, and one at least.
+BOOST_AUTO_TEST_CASE(magazines_of_any_size_leave_the_rest_to_others) {
+    struct {
+        std::size_t blocks;
+        std::size_t block_bytes;
+        std::size_t kept;
+    } const cases[]{{6400, 64, 64}, {200, 8192, 1}, {200, 4096, 2}, {96, 64, 3}, {20, 64, 1}};
+    for (auto const& [blocks, block_bytes, kept] : cases) {
+        std::vector<std::byte> buffer(blocks * (block_bytes + 2) + 1024);
+        pool_type owner{blocks * block_bytes, block_bytes};
+        pool_type in_buffer{buffer.data(), buffer.size(), block_bytes};
+        for (pool_type* const pool : {&owner, &in_buffer}) {
+            std::size_t const all = pool->capacity_blocks();
+            std::size_t const most_kept = pool == &owner ? kept : std::max(kept, all / 32);
+            take_and_give_all(*pool);
+            BOOST_TEST(pool->stats().free_blocks == all);
+            BOOST_TEST(pool->stats().largest_free_bytes >= block_bytes);
+            std::size_t taken = 0;
+            std::thread{[&, p = pool] { taken = take_and_give_all(*p); }}.join();
+            BOOST_TEST(taken >= all - most_kept);
+            BOOST_TEST(pool->check_invariants());
+        }
+    }
+}
+
+BOOST_AUTO_TEST_CASE(what_a_magazine_holds_counts_as_a_free_block) {
+    pool_type pool{3 * 64, 64};
+    std::array<void*, 3> blocks{};
+    for (void*& p : blocks)
+        p = pool.allocate(64);
+    pool.deallocate(blocks[0], 64);
+    BOOST_TEST(pool.stats().free_blocks == 1u);
+    BOOST_TEST(pool.stats().largest_free_bytes == 64u);
+    for (std::size_t i : {1u, 2u})
+        pool.deallocate(blocks[i], 64);
+}
+
+BOOST_AUTO_TEST_CASE(a_fresh_pool_serves_ascending_addresses) {
+    pool_type pool{6400 * 64, 64};
+    std::byte const* before = nullptr;
+    for (int i = 0; i < 1000; ++i) {
+        auto* const p = static_cast<std::byte*>(pool.allocate(64));
+        BOOST_REQUIRE(p > before);
+        before = p;
+    }
+    pool.release();
 }
 
 BOOST_AUTO_TEST_CASE(misuse_is_found_whichever_thread_freed_before) {
@@ -234,6 +305,20 @@ BOOST_AUTO_TEST_CASE(it_can_be_asked_while_threads_work) {
 }
 
 #if !defined(__SANITIZE_THREAD__)
+// What a lost thread's magazine held may be half taken: nobody gets it.
+BOOST_AUTO_TEST_CASE(a_child_goes_without_what_lost_threads_kept) {
+    pool_type pool{6400 * 64, 64};
+    other_thread lost;
+    lost.run([&] { pool.deallocate(pool.allocate(64), 64); });
+    BOOST_TEST(is_sound_in_a_child([&] {
+        bool const is_sound = pool.check_invariants();
+        std::size_t taken = 0;
+        std::thread{[&] { taken = take_and_give_all(pool); }}.join();
+        pool.release();
+        return is_sound && taken <= 6400 - 32 && pool.stats().free_blocks == 6400;
+    }));
+}
+
 BOOST_AUTO_TEST_CASE(a_child_process_can_use_it) {
     auto const seed = strata::test::seed("fork");
     pool_type pool{100'000, 64};
