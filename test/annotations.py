@@ -19,7 +19,8 @@ WATCHED = {
     'asan': ([], 'ERROR: AddressSanitizer: (use-after-poison|heap-use-after-free|heap-buffer-overflow)'),
     'valgrind': (['valgrind', '--quiet', '--leak-check=no'], 'Invalid (read|write) of size'),
 }
-FEW = 'none', 'after_free', 'past_the_end', 'into_a_neighbour', 'never_allocated'
+FEW = ('none', 'after_free', 'past_the_end', 'into_a_neighbour', 'behind_the_last',
+       'never_allocated')
 
 
 def skip(why):

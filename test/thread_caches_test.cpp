@@ -3,13 +3,20 @@
 // What threads leave is found again: caches of threads that ended, that trim() emptied, that a fork lost.
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <barrier>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <memory_resource>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include <strata/detail/pool_shard.hpp>
+#include <strata/synchronized_fixed_block_resource.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 
 #include "support/counting_upstream.hpp"
@@ -20,6 +27,7 @@ using pool_type = strata::synchronized_segregated_pool_resource;
 using strata::detail::pool_shard;
 using strata::test::counting_upstream;
 using strata::test::is_sound_in_a_child;
+using strata::test::on_threads;
 using strata::test::other_thread;
 
 namespace {
@@ -56,6 +64,29 @@ class scribbling_upstream final : public std::pmr::memory_resource {
     std::vector<kept> kept_;
 };
 
+// Counts who is inside.
+class slow_upstream final : public std::pmr::memory_resource {
+  public:
+    [[nodiscard]] int most_at_once() const noexcept { return most_at_once_; }
+
+  private:
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        most_at_once_ = std::max(++inside_, most_at_once_.load());
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+        --inside_;
+        return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+    }
+    void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+        std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+    }
+    [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& to) const noexcept override {
+        return this == &to;
+    }
+
+    std::atomic<int> inside_{0};
+    std::atomic<int> most_at_once_{0};
+};
+
 void use(pool_type& pool) {
     pool.deallocate(pool.allocate(64), 64);
 }
@@ -67,6 +98,42 @@ std::size_t overhead_bytes(pool_type const& of) {
 } // namespace
 
 BOOST_AUTO_TEST_SUITE(thread_caches)
+
+// That is promised of upstream; first calls ask it for a cache each.
+template <class Pool>
+void begin_at_once(Pool&& pool, slow_upstream& upstream) {
+    std::barrier at_once{8};
+    on_threads(8, [&](std::size_t) {
+        at_once.arrive_and_wait();
+        pool.deallocate(pool.allocate(64), 64);
+    });
+    BOOST_TEST(upstream.most_at_once() == 1);
+}
+
+BOOST_AUTO_TEST_CASE(threads_that_begin_at_once_call_upstream_one_at_a_time) {
+    slow_upstream upstream;
+    begin_at_once(pool_type{&upstream}, upstream);
+    begin_at_once(strata::synchronized_fixed_block_resource{64'000, 64, &upstream}, upstream);
+}
+
+BOOST_AUTO_TEST_CASE(trim_takes_from_a_thread_that_is_busy_elsewhere) {
+    std::array<pool_type, 20> before;
+    std::array<pool_type, 20> now; // more than a thread knows without looking into its list
+    std::barrier turn{2};
+    std::thread busy{[&] {
+        std::for_each(before.begin(), before.end(), use);
+        turn.arrive_and_wait();
+        for (int i = 0; i < 50; ++i) {
+            std::for_each(now.begin(), now.end(), use);
+            pool_type fresh;
+            use(fresh);
+        }
+    }};
+    turn.arrive_and_wait();
+    for (pool_type& pool : before)
+        BOOST_TEST(pool.trim() != 0u);
+    busy.join();
+}
 
 BOOST_AUTO_TEST_CASE(what_trim_takes_from_a_thread_it_gets_back) {
     pool_type pool;

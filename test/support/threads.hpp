@@ -162,6 +162,7 @@ inline bool producers_and_consumers(std::pmr::memory_resource& in, std::uint64_t
 inline bool answers_while_threads_work(resource& of, std::uint64_t seed) {
     std::atomic<int> working{2};
     std::atomic<int> unsound{0};
+    void* const own = of.allocate(60); // before there is no room left
     on_threads(3, [&](std::size_t i) {
         if (i < 2) {
             if (!churn(of, seed + i, 25'000, 1500))
@@ -169,7 +170,6 @@ inline bool answers_while_threads_work(resource& of, std::uint64_t seed) {
             --working;
             return;
         }
-        void* const own = of.allocate(60);
         while (working != 0) {
             auto const s = of.stats();
             std::size_t blocks = 0;
@@ -177,8 +177,8 @@ inline bool answers_while_threads_work(resource& of, std::uint64_t seed) {
             if (s.live_blocks == 0 || blocks == 0 || !of.owns(own) || of.diagnose(own, 60, 16))
                 ++unsound;
         }
-        of.deallocate(own, 60);
     });
+    of.deallocate(own, 60);
     return unsound == 0;
 }
 
