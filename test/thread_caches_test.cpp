@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include <strata/detail/annotate.hpp>
 #include <strata/detail/pool_shard.hpp>
 #include <strata/synchronized_fixed_block_resource.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
@@ -32,15 +33,17 @@ using strata::test::other_thread;
 
 namespace {
 
-// Overwrites what it gets back, and keeps it: whoever looks there later finds no sense.
+// Overwrites what it gets back, keeps it, and hides it from tools: whoever looks there finds no sense.
 class scribbling_upstream final : public std::pmr::memory_resource {
   public:
     scribbling_upstream() = default;
     scribbling_upstream(scribbling_upstream const&) = delete;
     scribbling_upstream& operator=(scribbling_upstream const&) = delete;
     ~scribbling_upstream() override {
-        for (kept const& one : kept_)
+        for (kept const& one : kept_) {
+            strata::detail::open(one.p, one.bytes);
             std::pmr::new_delete_resource()->deallocate(one.p, one.bytes, one.alignment);
+        }
     }
 
   private:
@@ -55,6 +58,7 @@ class scribbling_upstream final : public std::pmr::memory_resource {
     }
     void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
         std::memset(p, 0x5a, bytes);
+        strata::detail::hide(p, bytes);
         kept_.push_back({p, bytes, alignment});
     }
     [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& to) const noexcept override {
