@@ -217,12 +217,16 @@ void past_the_end(resource& r) {
     void* const p = r.allocate(bytes + 1);
     write(at(p, bytes + 1));
 }
-void into_a_neighbour(resource& r) {
-    std::size_t const whole = r.good_size(bytes);
+// Returns: two of three blocks, the lower one first.
+std::pair<void*, void*> two_neighbours(resource& r, std::size_t whole) {
     std::array<void*, 3> blocks;
     for (void*& p : blocks)
         p = r.allocate(whole);
-    auto const [low, high] = std::minmax(blocks[0], blocks[1], std::less<>{});
+    return std::minmax(blocks[0], blocks[1], std::less<>{});
+}
+void into_a_neighbour(resource& r) {
+    std::size_t const whole = r.good_size(bytes);
+    auto const [low, high] = two_neighbours(r, whole);
     r.deallocate(high, whole);
     write(at(low, whole));
 }
@@ -244,10 +248,7 @@ void behind_the_last(resource& r) {
 }
 void before_the_start(resource& r) {
     std::size_t const whole = r.good_size(bytes);
-    std::array<void*, 3> blocks;
-    for (void*& p : blocks)
-        p = r.allocate(whole);
-    auto const [low, high] = std::minmax(blocks[0], blocks[1], std::less<>{});
+    auto const [low, high] = two_neighbours(r, whole);
     r.deallocate(low, whole);
     write(static_cast<std::byte*>(high) - 1);
 }

@@ -10,13 +10,11 @@
 #include <cstddef>
 #include <new>
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "support/bench.hpp"
 #include "support/choices.hpp"
 #include "support/other_thread.hpp"
 #include "support/subject.hpp"
+#include "support/threads.hpp"
 
 namespace strata::test {
 
@@ -39,19 +37,15 @@ void call_directly(bench& b, choices& drawn) {
 
 /// In a child process the resource goes on, without what other threads had.
 inline void use_in_a_child(bench& b) {
-    pid_t const child = ::fork();
-    if (child == 0) {
-        bool is_sound = b.tested().check_invariants();
-        try {
-            b.tested().deallocate(b.tested().allocate(8, 8), 8, 8);
-        } catch (std::bad_alloc const&) {
-        }
-        ::_exit(is_sound && b.tested().check_invariants() && b.recorder().take().empty() ? 0 : 1);
-    }
-    int status = 0;
-    while (::waitpid(child, &status, 0) == -1) { // the fuzzer's clock interrupts
-    }
-    expect(status == 0, "a child process cannot go on");
+    expect(is_sound_in_a_child([&] {
+               bool const is_sound = b.tested().check_invariants();
+               try {
+                   b.tested().deallocate(b.tested().allocate(8, 8), 8, 8);
+               } catch (std::bad_alloc const&) {
+               }
+               return is_sound && b.tested().check_invariants() && b.recorder().take().empty();
+           }),
+           "a child process cannot go on");
 }
 
 /// Takes and gives many on one of two other threads, or on one that begins and ends here, and may run
