@@ -163,7 +163,9 @@ bool fixed_block_resource::do_owns(void const* p) const {
 }
 
 std::size_t fixed_block_resource::do_good_size(std::size_t bytes, std::size_t alignment) const {
-    std::size_t const fitting = fitting_bytes(bytes, alignment);
+    std::size_t fitting = fitting_bytes(bytes, alignment);
+    if (fitting == 0) // by its alignment it may fit in another
+        fitting = further_.fitting_bytes(bytes, alignment);
     return fitting != 0 ? fitting : bytes;
 }
 

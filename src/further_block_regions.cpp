@@ -63,6 +63,14 @@ void* further_block_regions::take_from_new(geometry const& like, std::size_t byt
     return p;
 }
 
+std::size_t further_block_regions::fitting_bytes(std::size_t bytes,
+                                                 std::size_t alignment) const noexcept {
+    std::size_t fitting = 0;
+    for (further const* f = first_; f != nullptr && fitting == 0; f = f->next)
+        fitting = f->region.fitting_bytes(bytes, alignment);
+    return fitting;
+}
+
 block_region* further_block_regions::region_of(void const* p) const noexcept {
     if (recent_ != nullptr && recent_->region.holds(p))
         return &recent_->region;

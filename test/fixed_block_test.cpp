@@ -675,7 +675,45 @@ namespace {
 
 constexpr strata::fixed_block_options growing{.growth = strata::fixed_block_options::by_regions};
 
+// Serves 16 KiB from its own, whose address 8192 divides: the first block at that offset, each at the
+// next that the step divides. Nothing comes back.
+class placing_upstream final : public std::pmr::memory_resource {
+  public:
+    placing_upstream(std::size_t first, std::size_t step) : next_{first}, step_{step} {}
+
+  private:
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        std::size_t const at = strata::detail::align_up(next_, std::max(alignment, step_));
+        if (at + bytes > memory_.size())
+            throw std::bad_alloc{};
+        next_ = at + bytes;
+        return memory_.data() + at;
+    }
+    void do_deallocate(void*, std::size_t, std::size_t) override {}
+    [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& to) const noexcept override {
+        return this == &to;
+    }
+
+    alignas(8192) std::array<std::byte, 16384> memory_{};
+    std::size_t next_;
+    std::size_t step_;
+};
+
 } // namespace
+
+BOOST_AUTO_TEST_CASE(good_size_is_that_of_a_further_region_where_only_that_is_so_aligned) {
+    placing_upstream upstream{4096, 4096};
+    fixed_block_resource pool{4 * 64, 64, growing, &upstream};
+    BOOST_TEST(pool.good_size(30, 8192) == 30u);
+    for (int i = 0; i < 4; ++i)
+        static_cast<void>(pool.allocate(64));
+    pool.deallocate(pool.allocate(64), 64);
+    BOOST_TEST(pool.good_size(30, 8192) == 64u);
+    void* const p = pool.allocate(30, 8192);
+    BOOST_TEST(pool.owns(p));
+    BOOST_TEST(!pool.diagnose(p, 31, 8192));
+    BOOST_TEST(pool.good_size(31, 8192) == 64u);
+}
 
 BOOST_AUTO_TEST_CASE(further_regions_come_and_go) {
     counting_upstream upstream;
@@ -763,9 +801,7 @@ BOOST_AUTO_TEST_CASE(what_no_region_can_hold_goes_upstream_and_no_region_is_take
 
 // The pool begins with a page; no further region does, nor is it large enough to reach the next one.
 BOOST_AUTO_TEST_CASE(a_region_without_a_place_so_aligned_goes_back) {
-    alignas(4096) std::array<std::byte, 3 * 4096> memory{};
-    std::pmr::monotonic_buffer_resource source{memory.data(), memory.size(),
-                                               std::pmr::null_memory_resource()};
+    placing_upstream source{0, 1};
     counting_upstream upstream{&source};
     fixed_block_resource pool{4 * 32, 32, growing, &upstream};
     BOOST_TEST(pool.owns(pool.allocate(32, 4096))); // the one place that it has

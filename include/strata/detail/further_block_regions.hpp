@@ -41,6 +41,9 @@ class further_block_regions {
     /// it has no place that is so aligned, and goes back.
     void* take_from_new(geometry const& like, std::size_t bytes, std::size_t alignment,
                         std::pmr::memory_resource* upstream);
+    /// Returns: what such a request gets of the first region where it fits; 0: it fits in none.
+    [[nodiscard]] std::size_t fitting_bytes(std::size_t bytes,
+                                            std::size_t alignment) const noexcept;
     /// Returns: the region that holds p, or null.
     [[nodiscard]] block_region* region_of(void const* p) const noexcept;
     /// Returns: the region with the lowest address above p (null: the lowest of all), or null.
