@@ -402,10 +402,11 @@ void synchronized_segregated_pool_resource::deallocate_next(shard& mine, slab* s
 
 // Frees a block of the slab. Returns: whether p was live.
 bool synchronized_segregated_pool_resource::push(shard* mine, slab* s, void const* p) noexcept {
-    std::uint64_t const i = s->index_of(p);
+    std::uint64_t const found = s->index_of(p);
+    auto const i = static_cast<std::size_t>(found);
     for (;;) {
         auto* const its = static_cast<shard::pool*>(s->owner.load(std::memory_order_acquire));
-        if (its == nullptr || i >= s->blocks)
+        if (its == nullptr || found >= s->blocks)
             return false;
         bool const is_mine = mine != nullptr && mine->has(its);
         if (!is_mine && shard::is_live(*s, i)) [[likely]]
