@@ -16,6 +16,7 @@
 #include <strata/detail/best_fit_index.hpp>
 
 #include "support/seed.hpp"
+#include "support/valgrind.hpp"
 
 namespace {
 
@@ -152,7 +153,9 @@ BOOST_AUTO_TEST_CASE(of_any_three_sizes_at_a_border_the_smallest_that_fits_is_fo
             }
 }
 
-BOOST_AUTO_TEST_CASE(sizes_up_to_64_gib, *boost::unit_test::enable_if<sizeof(void*) == 8>()) {
+BOOST_AUTO_TEST_CASE(sizes_up_to_64_gib,
+                     *boost::unit_test::enable_if<sizeof(void*) == 8>() *
+                         boost::unit_test::precondition(strata::test::is_without_valgrind)) {
     constexpr granule most = 0xffff'ff80;
     granules const memory{most};
     for (granule const size : border_sizes(most)) {

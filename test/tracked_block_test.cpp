@@ -31,6 +31,7 @@
 #include "support/counting_upstream.hpp"
 #include "support/misuse_recorder.hpp"
 #include "support/seed.hpp"
+#include "support/valgrind.hpp"
 
 using strata::for_each_failure;
 using strata::label_scope;
@@ -964,7 +965,8 @@ BOOST_AUTO_TEST_CASE(the_budget_holds_for_the_reserve) {
 
 // Memory that the system itself refuses: a limit on the child's address space.
 BOOST_AUTO_TEST_CASE(reserve_serves_when_the_system_has_no_memory,
-                     *boost::unit_test::precondition(strata::test::system_memory_can_be_limited)) {
+                     *boost::unit_test::precondition(strata::test::system_memory_can_be_limited) *
+                         boost::unit_test::precondition(strata::test::is_without_valgrind)) {
     int status = -1;
     std::string const text = strata::test::stderr_of_child(
         [] {
