@@ -3,6 +3,7 @@
 // Memory goes from thread to thread: each case fixes who has what, and upstream counts.
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +20,8 @@
 
 #include "support/counting_upstream.hpp"
 #include "support/other_thread.hpp"
+#include "support/threads.hpp"
+#include "support/valgrind.hpp"
 
 using pool_type = strata::synchronized_segregated_pool_resource;
 using strata::segregated_pool_options;
@@ -27,12 +30,9 @@ using strata::detail::slab;
 using strata::detail::slab_source;
 using strata::test::counting_upstream;
 using strata::test::other_thread;
+using strata::test::tiny;
 
 namespace {
-
-// Slabs of four blocks of 1000 bytes, eight of 500.
-constexpr segregated_pool_options tiny{
-    .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
 
 // A pool, and a block of this thread's, so that it has a shard.
 struct counted_pool {
@@ -119,6 +119,32 @@ BOOST_AUTO_TEST_CASE(a_thread_is_idle_that_has_taken_none_of_64_slabs) {
     BOOST_TEST(of.takes_without_growth(1000, 64));
 }
 
+BOOST_AUTO_TEST_CASE(a_full_slab_of_an_idle_thread_serves_others_once_a_block_of_it_is_free) {
+    for (bool const its_owner_frees : {true, false}) {
+        counted_pool of;
+        std::vector<void*> full;
+        other_thread owner;
+        owner.run(
+            [&] { full = of.take(9 * 4 + 1, 1000); }); // of nine slabs that are full, and one not
+        static_cast<void>(of.take(66 * 8, 500));       // the owner is idle
+        static_cast<void>(of.take(8, 1000)); // takes the one that is not, and finds no other
+        owner.run([&] { static_cast<void>(of.take(1, 64)); }); // is not idle
+        auto const free_of_each = [&] {
+            for (std::size_t i = 0; i < 9 * 4; i += 4)
+                of.pool.deallocate(full[i], 1000);
+        };
+        if (its_owner_frees) {
+            owner.run(free_of_each);
+        } else {
+            free_of_each();
+            static_cast<void>(of.take(8, 500)); // collects these, and has no use for them
+        }
+        static_cast<void>(of.take(66 * 8, 500)); // is idle again
+        std::vector<void*> const next = of.take(8, 1000);
+        BOOST_TEST(std::count(next.begin(), next.end(), full.front()) == 1);
+    }
+}
+
 BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_slabs_that_others_use_in_part_serve) {
     counted_pool of;
     of.upstream.hold_at_most(300'000);
@@ -192,7 +218,8 @@ BOOST_AUTO_TEST_CASE(it_can_be_asked_while_its_table_of_slabs_grows) {
 
 #if !defined(__SANITIZE_THREAD__) // which orders them, and takes long
 // Two threads, a store and a load each, in turn: that one sees the other's is for both orders to say.
-BOOST_AUTO_TEST_CASE(whoever_frees_a_block_of_another_s_tells_it_or_is_seen) {
+BOOST_AUTO_TEST_CASE(whoever_frees_a_block_of_another_s_tells_it_or_is_seen,
+                     *boost::unit_test::precondition(strata::test::is_without_valgrind)) {
     slab_source source{
         {1 << 16, 1 << 20, 1 << 20}, std::pmr::new_delete_resource(), slab_source::users::many};
     auto const shard = std::make_unique<pool_shard>();

@@ -17,43 +17,45 @@
 #include <memory>
 #include <memory_resource>
 #include <new>
+#include <optional>
 #include <random>
 #include <thread>
 #include <utility>
 #include <vector>
-
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <strata/synchronized_fixed_block_resource.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 
 #include "support/counting_upstream.hpp"
 #include "support/misuse_recorder.hpp"
+#include "support/other_thread.hpp"
 #include "support/rare_paths.hpp"
 #include "support/seed.hpp"
 #include "support/threads.hpp"
+#include "support/valgrind.hpp"
 
 using pool_type = strata::synchronized_segregated_pool_resource;
 using fixed_type = strata::synchronized_fixed_block_resource;
-using strata::segregated_pool_options;
 using strata::test::belt;
 using strata::test::churn;
 using strata::test::count_rare_paths_anew;
 using strata::test::counting_upstream;
 using strata::test::filled_block;
+using strata::test::has_come;
+using strata::test::has_gone_on;
 using strata::test::is_empty;
+using strata::test::is_sound_in_a_child;
 using strata::test::let_meet;
+using strata::test::let_stand;
 using strata::test::misuse_recorder;
 using strata::test::on_threads;
+using strata::test::other_thread;
 using strata::test::pauses;
 using strata::test::producers_and_consumers;
 using strata::test::times_taken;
+using strata::test::tiny;
 
 namespace {
-
-constexpr segregated_pool_options tiny{
-    .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
 
 constexpr char const* twice = "segregated pool: a block was freed by two at once";
 
@@ -107,7 +109,9 @@ BOOST_AUTO_TEST_CASE(threads_come_and_go_and_hand_their_blocks_on) {
     }
     demand({"thread_caches: a thread ends", "thread_caches: a cache is used again", "slab: full",
             "slab: nearly full", "slab: serves again", "slab: empty again",
-            "slab_source: the table grows"});
+            "slab_source: the table grows", "segregated pool: others collect",
+            "segregated pool: a thread's table is old, or has no such address",
+            "biased_mutex: its owner waits"});
 }
 
 BOOST_AUTO_TEST_CASE(producers_and_consumers_that_pause) {
@@ -230,7 +234,9 @@ BOOST_AUTO_TEST_CASE(threads_share_what_is_left_when_upstream_has_nothing_more) 
     pool.trim();
     BOOST_TEST(upstream.live_blocks() == 0u);
     demand({"slab_source: a smaller chunk", "slab_source: no chunk, but a slab of another size",
-            "slab_source: a chunk is idle", "slab: empty again"});
+            "slab_source: a chunk is idle", "slab: empty again",
+            "segregated pool: upstream has none",
+            "segregated pool: an idle thread's slabs are taken"});
 }
 
 BOOST_AUTO_TEST_CASE(threads_that_upstream_has_no_memory_for_work_without_a_cache) {
@@ -265,6 +271,7 @@ BOOST_AUTO_TEST_CASE(threads_that_upstream_has_no_memory_for_work_without_a_cach
     BOOST_TEST(is_empty(blocks));
     BOOST_TEST(pool.check_invariants());
     BOOST_TEST(blocks.check_invariants());
+    demand({"segregated pool: no memory for a shard", "segregated pool: a free without a shard"});
 }
 
 BOOST_AUTO_TEST_CASE(threads_take_all_that_a_fixed_pool_has_again_and_again) {
@@ -350,46 +357,164 @@ struct late {
 
 } // namespace
 
-// Both of two frees may pass, of a block's owner and another. Then it is found in time, though the chunk
-// goes back upstream before it is told.
-BOOST_AUTO_TEST_CASE(two_frees_at_once_are_told_when_trim_collects) {
+// What it was at would be half done in what the question sees.
+BOOST_AUTO_TEST_CASE(who_asks_waits_for_a_thread_that_is_inside) {
+    for (bool const asks_of_all : {false, true}) {
+        pool_type pool{tiny};
+        std::atomic<void*> block{nullptr};
+        let_stand("slab: serves again");
+        std::thread inside{[&] {
+            void* const first = pool.allocate(1000);
+            for (int i = 0; i < 4; ++i) // the first's slab is full then
+                block = pool.allocate(1000);
+            pool.deallocate(first, 1000);
+        }};
+        BOOST_REQUIRE(has_come());
+        if (asks_of_all)
+            static_cast<void>(pool.stats());
+        else
+            static_cast<void>(pool.diagnose(block, 1000, 8));
+        BOOST_TEST(has_gone_on());
+        inside.join();
+    }
+}
+
+BOOST_AUTO_TEST_CASE(a_slab_may_be_taken_while_its_owner_frees_a_block_of_it) {
+    constexpr char const* taken = "segregated pool: a slab was taken while a block of it came back";
+    for (int round = 0; round < 100 && times_taken(taken) == 0; ++round) {
+        pool_type pool{tiny};
+        void* const kept = pool.allocate(8);
+        void* block = nullptr;
+        void* pending = nullptr;
+        other_thread idle;
+        idle.run([&] {
+            block = pool.allocate(500);
+            pending = pool.allocate(1000);
+            for (int i = 0; i < 4; ++i) // its slab is full
+                static_cast<void>(pool.allocate(1000));
+        });
+        std::vector<void*> mine(66 * 4); // slabs until another is idle
+        for (void*& p : mine)
+            p = pool.allocate(1000);
+        pool.deallocate(pending, 1000);
+        let_stand("slab: serves again");
+        std::thread takes{[&] { pool.deallocate(pool.allocate(500), 500); }};
+        BOOST_REQUIRE(has_come());
+        idle.run([&] { BOOST_TEST(!pool.try_deallocate(block, 500)); });
+        takes.join();
+        for (void* const p : mine)
+            pool.deallocate(p, 1000);
+        pool.deallocate(kept, 8);
+        BOOST_TEST(pool.stats().live_blocks == 4u);
+        BOOST_TEST(pool.check_invariants());
+    }
+    demand({taken});
+}
+
+namespace {
+
+// Both of two frees may pass, of a block's owner and another. Returns: whether they did, of one of 60 bytes.
+bool two_free_one(pool_type& pool) {
+    std::atomic<void*> block{nullptr};
+    std::atomic<bool> done{false};
+    std::atomic<int> passed{0};
+    std::thread other{[&] {
+        while (!done)
+            if (void* const p = block; p != nullptr) {
+                passed += pool.try_deallocate(p, 60) ? 0 : 1;
+                block = nullptr;
+            }
+    }};
+    for (int k = 0; k < 1000 && passed != 2; ++k) {
+        void* const p = pool.allocate(60);
+        void* const next = pool.allocate(60); // so that p is not the block handed out last
+        passed = 0;
+        block = p;
+        for (std::atomic<int> left{k % 200}; left != 0; --left) {
+        }
+        passed += pool.try_deallocate(p, 60) ? 0 : 1;
+        while (block != nullptr) {
+        }
+        pool.deallocate(next, 60);
+    }
+    done = true;
+    other.join();
+    return passed == 2;
+}
+
+// Calls f(a new pool, its upstream) until it says that two freed one block of it: one is told of.
+template <class Function>
+void demand_that_it_is_told(Function const& f) {
     misuse_recorder recorder;
-    for (int round = 0; round < 100'000 && times_taken(twice) == 0; ++round) {
+    bool was_freed_twice = false;
+    for (int round = 0; round < 100'000 && !was_freed_twice; ++round) {
         counting_upstream upstream;
         pool_type pool{tiny, &upstream};
-        std::atomic<void*> block{nullptr};
-        std::atomic<bool> done{false};
-        std::atomic<int> passed{0};
-        std::thread other{[&] {
-            while (!done)
-                if (void* const p = block; p != nullptr) {
-                    passed += pool.try_deallocate(p, 64) ? 0 : 1;
-                    block = nullptr;
-                }
-        }};
-        for (int k = 0; k < 1000 && passed != 2; ++k) {
-            void* const p = pool.allocate(64);
-            void* const next = pool.allocate(64); // so that p is not the block handed out last
-            passed = 0;
-            block = p;
-            for (std::atomic<int> left{k % 200}; left != 0; --left) {
-            }
-            passed += pool.try_deallocate(p, 64) ? 0 : 1;
-            while (block != nullptr) {
-            }
-            pool.deallocate(next, 64);
-        }
-        done = true;
-        other.join();
-        pool.trim();
-        BOOST_TEST(upstream.live_blocks() == 0u);
+        was_freed_twice = f(pool, upstream);
         BOOST_TEST(pool.check_invariants());
-        for (strata::misuse const& what : recorder.take()) {
+        auto const told = recorder.take();
+        BOOST_REQUIRE(told.size() == (was_freed_twice ? 1u : 0u));
+        for (strata::misuse const& what : told) {
             BOOST_CHECK(what.kind == strata::misuse_kind::double_free);
             BOOST_TEST(what.bytes == 64u);
         }
     }
-    demand({twice});
+    counted::demand({twice});
+}
+
+} // namespace
+
+// Though the chunk goes back upstream before.
+BOOST_AUTO_TEST_CASE(two_frees_at_once_are_told_when_trim_collects,
+                     *boost::unit_test::precondition(strata::test::is_without_valgrind)) {
+    demand_that_it_is_told([](pool_type& pool, counting_upstream& upstream) {
+        bool const was_freed_twice = two_free_one(pool);
+        pool.trim();
+        BOOST_TEST(upstream.live_blocks() == 0u);
+        return was_freed_twice;
+    });
+}
+
+BOOST_AUTO_TEST_CASE(two_frees_at_once_are_told_when_the_thread_ends,
+                     *boost::unit_test::precondition(strata::test::is_without_valgrind)) {
+    demand_that_it_is_told([](pool_type& pool, counting_upstream&) {
+        bool was_freed_twice = false;
+        std::thread{[&] { was_freed_twice = two_free_one(pool); }}.join();
+        return was_freed_twice;
+    });
+}
+
+BOOST_AUTO_TEST_CASE(two_frees_at_once_are_told_where_upstream_has_nothing_left,
+                     *boost::unit_test::precondition(strata::test::is_without_valgrind)) {
+    demand_that_it_is_told([](pool_type& pool, counting_upstream& upstream) {
+        void* const kept = pool.allocate(60); // of the same slab, which is not empty then
+        upstream.fail_after(0);
+        BOOST_CHECK_THROW(for (;;) static_cast<void>(pool.allocate(1000)), std::bad_alloc);
+        bool const was_freed_twice = two_free_one(pool);
+        BOOST_CHECK_THROW(static_cast<void>(pool.allocate(1000)), std::bad_alloc);
+        pool.deallocate(kept, 60);
+        return was_freed_twice;
+    });
+}
+
+BOOST_AUTO_TEST_CASE(nothing_is_lost_where_who_is_told_of_two_frees_at_once_throws,
+                     *boost::unit_test::precondition(strata::test::is_without_valgrind)) {
+    bool was_freed_twice = false;
+    for (int round = 0; round < 100'000 && !was_freed_twice; ++round) {
+        pool_type pool{tiny};
+        strata::test::handler_scope const throwing{[](strata::misuse const& what) { throw what; }};
+        for (int i = 0; i < 3; ++i)
+            static_cast<void>(pool.allocate(60));
+        was_freed_twice = two_free_one(pool);
+        std::size_t const requested = pool.stats().requested_bytes;
+        auto const collect = [&] { pool.deallocate(pool.allocate(500), 500); };
+        if (was_freed_twice)
+            BOOST_CHECK_THROW(collect(), strata::misuse);
+        BOOST_TEST(pool.stats().live_blocks == 3u);
+        BOOST_TEST(pool.stats().requested_bytes == requested);
+        BOOST_TEST(pool.check_invariants());
+    }
+    BOOST_TEST(was_freed_twice);
 }
 
 BOOST_AUTO_TEST_CASE(a_thread_that_has_ended_goes_without_a_cache) {
@@ -410,6 +535,38 @@ BOOST_AUTO_TEST_CASE(a_thread_that_has_ended_goes_without_a_cache) {
 }
 
 #if !defined(__SANITIZE_THREAD__)
+BOOST_AUTO_TEST_CASE(a_fork_waits_for_whoever_is_inside) {
+    for (char const* const path : {"slab: serves again", "slab_source: the table grows",
+                                   "thread_caches: a cache is taken from its thread"}) {
+        pool_type older{tiny};
+        pool_type const newer{tiny};
+        let_stand(path);
+        std::thread inside{[&] {
+            void* const first = older.allocate(1000);
+            for (int i = 0; i < 4; ++i)
+                static_cast<void>(older.allocate(1000));
+            older.deallocate(first, 1000);
+            pool_type of_its_own{tiny};
+            static_cast<void>(of_its_own.allocate(8));
+        }};
+        BOOST_REQUIRE(has_come());
+        BOOST_TEST(is_sound_in_a_child(has_gone_on), path);
+        inside.join();
+    }
+}
+
+BOOST_AUTO_TEST_CASE(a_child_does_not_wait_for_a_thread_that_gave_back_its_cache) {
+    std::optional<pool_type> pool{tiny};
+    let_stand("thread_caches: a thread ends");
+    std::thread ends{[&] { static_cast<void>(pool->allocate(8)); }};
+    BOOST_REQUIRE(has_come());
+    BOOST_TEST(is_sound_in_a_child([&] {
+        pool.reset();
+        return true;
+    }));
+    ends.join();
+}
+
 BOOST_AUTO_TEST_CASE(a_child_goes_on_without_the_caches_of_others) {
     auto const seed = strata::test::seed("child");
     pauses const some{seed};
@@ -424,16 +581,10 @@ BOOST_AUTO_TEST_CASE(a_child_goes_on_without_the_caches_of_others) {
         for (std::uint64_t round = 0; i != 0 && !done; ++round)
             churn(own, seed + round, 300, 150);
         for (int k = 0; i == 0 && k < 20; ++k) {
-            pid_t const child = ::fork();
-            if (child == 0) {
-                ::alarm(20); // a lock that nobody holds would never be let go
-                bool const sound = churn(pool, seed, 1000, 700) && churn(blocks, seed, 1000, 150);
-                bool const lost = times_taken("thread_caches: a child loses a cache") != 0;
-                ::_exit(sound && lost ? 0 : 1);
-            }
-            int status = 1;
-            BOOST_CHECK(::waitpid(child, &status, 0) == child);
-            BOOST_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+            BOOST_TEST(is_sound_in_a_child([&] {
+                return churn(pool, seed, 1000, 700) && churn(blocks, seed, 1000, 150) &&
+                       times_taken("thread_caches: a child loses a cache") != 0;
+            }));
         }
         if (i == 0)
             done = true;
@@ -455,16 +606,10 @@ BOOST_AUTO_TEST_CASE(a_child_is_sound_whatever_others_were_at) {
                 void* const p = pool.allocate(64 * i);
                 pool.deallocate(p, 64 * i);
             } else {
-                pid_t const child = ::fork();
-                if (child == 0) {
-                    ::alarm(20);
-                    bool const sound = pool.check_invariants() && churn(pool, seed, 300, 700) &&
-                                       pool.check_invariants();
-                    ::_exit(sound ? 0 : 1);
-                }
-                int status = 1;
-                BOOST_CHECK(::waitpid(child, &status, 0) == child);
-                BOOST_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+                BOOST_TEST(is_sound_in_a_child([&] {
+                    return pool.check_invariants() && churn(pool, seed, 300, 700) &&
+                           pool.check_invariants();
+                }));
             }
             if (early != nullptr)
                 pool.deallocate(early, 900);

@@ -19,9 +19,6 @@
 #include <utility>
 #include <vector>
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <strata/best_fit_resource.hpp>
 #include <strata/detail/pool_shard.hpp>
 #include <strata/detail/slab.hpp>
@@ -47,16 +44,14 @@ using strata::test::counting_upstream;
 using strata::test::filled_block;
 using strata::test::freed_wrongly;
 using strata::test::is_empty;
+using strata::test::is_sound_in_a_child;
 using strata::test::misuse_recorder;
 using strata::test::on_threads;
 using strata::test::producers_and_consumers;
 using strata::test::reported_of_freed_wrongly;
+using strata::test::tiny;
 
 namespace {
-
-// So small that slabs are emptied and filled all the time.
-constexpr segregated_pool_options tiny{
-    .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
 
 // Runs `work` in this thread while another asks all the time whether the block is live that `work` says
 // was freed last: its index and 1 more. Returns: how often it looked live.
@@ -630,19 +625,14 @@ BOOST_AUTO_TEST_CASE(a_child_process_can_destroy_what_lost_threads_used) {
             idle.arrive_and_wait();
         });
     idle.arrive_and_wait();
-    pid_t const child = ::fork();
-    if (child == 0) {
-        ::alarm(20);
+    BOOST_TEST(is_sound_in_a_child([&] {
         bool sound = true;
         std::thread{[&] { sound = churn(*pool, 2, 5000, 500); }}.join();
         pool->trim();
         sound = is_empty(*pool) && pool->check_invariants() && sound;
         pool.reset();
-        ::_exit(sound ? 0 : 1);
-    }
-    int status = 1;
-    BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
-    BOOST_TEST((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+        return sound;
+    }));
     idle.arrive_and_wait();
     for (std::thread& thread : threads)
         thread.join();

@@ -121,21 +121,23 @@ BOOST_AUTO_TEST_CASE(threads_that_begin_at_once_call_upstream_one_at_a_time) {
 }
 
 BOOST_AUTO_TEST_CASE(trim_takes_from_a_thread_that_is_busy_elsewhere) {
-    std::array<pool_type, 20> before;
+    std::array<pool_type, 200> before;
     std::array<pool_type, 20> now; // more than a thread knows without looking into its list
     std::barrier turn{2};
     std::thread busy{[&] {
-        std::for_each(before.begin(), before.end(), use);
+        std::for_each(now.begin(), now.end(), use);
+        std::for_each(before.begin(), before.end(), use); // its list begins with the last
         turn.arrive_and_wait();
         for (int i = 0; i < 50; ++i) {
             std::for_each(now.begin(), now.end(), use);
             pool_type fresh;
-            use(fresh);
+            for (int k = 0; k < 1000; ++k) // without a lock, once it has a cache
+                use(fresh);
         }
     }};
     turn.arrive_and_wait();
-    for (pool_type& pool : before)
-        BOOST_TEST(pool.trim() != 0u);
+    std::for_each(before.rbegin(), before.rend(),
+                  [](pool_type& pool) { BOOST_TEST(pool.trim() != 0u); });
     busy.join();
 }
 
@@ -189,6 +191,7 @@ BOOST_AUTO_TEST_CASE(nobody_finds_what_trim_has_given_back) {
         });
     }
     pool.trim();
+    use(pool);
     for (void* const p : blocks)
         pool.deallocate(p, 1000);
     BOOST_TEST(recorder.take().size() == blocks.size());

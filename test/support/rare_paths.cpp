@@ -35,13 +35,31 @@ counter& counter_of(char const* name) {
 std::atomic<char const*> waiting_path{};
 std::atomic<char const*> awaited_path{};
 
+// Whether this thread is the first that comes to the path of which something is wanted.
+bool is_the_one(std::atomic<char const*>& wanted, char const* name) {
+    char const* here = wanted.load();
+    return here != nullptr && std::string_view{here} == name &&
+           wanted.compare_exchange_strong(here, nullptr);
+}
+
 void wait_for_other(char const* name) {
-    char const* here = waiting_path.load();
-    if (here == nullptr || std::string_view{here} != name ||
-        !waiting_path.compare_exchange_strong(here, nullptr))
+    if (!is_the_one(waiting_path, name))
         return;
     while (times_taken(awaited_path.load()) == 0)
         ::sched_yield();
+}
+
+std::atomic<char const*> standing_path{};
+enum class standing { not_yet, now, no_more };
+std::atomic<standing> somebody{};
+
+void stand(char const* name) {
+    if (!is_the_one(standing_path, name))
+        return;
+    somebody = standing::now;
+    timespec const a_while{0, 50'000'000};
+    ::nanosleep(&a_while, nullptr);
+    somebody = standing::no_more;
 }
 
 std::atomic<std::uint64_t> seed_of_pauses{}; // 0: none
@@ -85,6 +103,22 @@ void let_meet(char const* path, char const* other_path) {
     waiting_path = path;
 }
 
+void let_stand(char const* path) {
+    somebody = standing::not_yet;
+    standing_path = path;
+}
+bool has_come() {
+    for (std::time_t const begin = std::time(nullptr); std::time(nullptr) < begin + 10;) {
+        if (somebody != standing::not_yet)
+            return true;
+        ::sched_yield();
+    }
+    return false;
+}
+bool has_gone_on() {
+    return somebody == standing::no_more;
+}
+
 pauses::pauses(std::uint64_t seed) {
     seed_of_pauses = seed | 1;
 }
@@ -97,6 +131,7 @@ pauses::~pauses() {
 void strata::detail::on_rare_path(char const* name) noexcept {
     ++test::counter_of(name).times;
     test::wait_for_other(name);
+    test::stand(name);
     test::pause_at_random();
 }
 

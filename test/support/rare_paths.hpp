@@ -17,6 +17,12 @@ void count_rare_paths_anew();
 /// The next thread on `path` waits there until another has got to `other_path`. Both are literals.
 void let_meet(char const* path, char const* other_path);
 
+/// The next thread on `path`, a literal, stands there for a while: 50 ms.
+void let_stand(char const* path);
+/// Returns: whether it came there within 10 s.
+[[nodiscard]] bool has_come();
+[[nodiscard]] bool has_gone_on();
+
 /// While it lives, threads pause at random, drawn from the seed: mostly they let others go first,
 /// sometimes they sleep for some microseconds.
 class pauses {

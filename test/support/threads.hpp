@@ -21,12 +21,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <strata/detail/segregated_base.hpp>
 #include <strata/misuse.hpp>
 #include <strata/resource.hpp>
 
 #include "misuse_recorder.hpp"
 
 namespace strata::test {
+
+/// Slabs of four blocks of 1000 bytes, eight of 500: so small that they are emptied and filled all the time.
+inline constexpr segregated_pool_options tiny{
+    .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
 
 /// Calls f(0), f(1) … each on a thread of its own, and waits for them.
 template <class Function>
