@@ -208,6 +208,12 @@ BOOST_AUTO_TEST_CASE(threads_share_what_is_left_when_upstream_has_nothing_more) 
     counting_upstream upstream;
     upstream.hold_at_most(150'000);
     pool_type pool{tiny, &upstream};
+    other_thread idle; // a slab of each of these sizes is in part its own, until others need it
+    std::vector<filled_block> kept;
+    idle.run([&] {
+        for (std::size_t bytes = 8; bytes <= 1024; bytes *= 2)
+            kept.emplace_back(pool, bytes, static_cast<unsigned char>(bytes));
+    });
     std::atomic<int> unsound{0};
     std::atomic<int> refused{0};
     on_threads(4, [&](std::size_t i) {
@@ -226,6 +232,11 @@ BOOST_AUTO_TEST_CASE(threads_share_what_is_left_when_upstream_has_nothing_more) 
                 if (!block.give_back(pool))
                     ++unsound;
         }
+    });
+    idle.run([&] {
+        for (filled_block& block : kept)
+            if (!block.give_back(pool))
+                ++unsound;
     });
     BOOST_TEST(unsound == 0);
     BOOST_TEST(refused != 0);
