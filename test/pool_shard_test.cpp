@@ -231,9 +231,10 @@ BOOST_AUTO_TEST_CASE(whoever_frees_a_block_of_another_s_tells_it_or_is_seen,
     std::atomic<std::size_t> collected{0};
     std::thread owner{[&] {
         std::byte* twice = nullptr;
-        while (!done) {
-            if (s.is_pending.load(std::memory_order_relaxed) == 0)
-                continue;
+        for (int patience = 1000; !done; patience = 1000) {
+            while (s.is_pending.load(std::memory_order_relaxed) == 0 && !done)
+                if (--patience < 0) // the other may wait for this core
+                    std::this_thread::yield();
             std::size_t const came_back = s.collect(twice);
             for (std::size_t i = 0; i < s.words(); ++i)
                 s.bits()[i] = 0; // live again
