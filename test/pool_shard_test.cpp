@@ -216,6 +216,24 @@ BOOST_AUTO_TEST_CASE(it_can_be_asked_while_its_table_of_slabs_grows) {
     BOOST_TEST(wrong == 0u);
 }
 
+// Whose free took so long that the slab went to another class meanwhile: it was the second of two.
+BOOST_AUTO_TEST_CASE(a_late_free_of_a_block_that_its_slab_has_no_more_is_none) {
+    slab_source source{
+        {1 << 16, 1 << 20, 1 << 20}, std::pmr::new_delete_resource(), slab_source::users::many};
+    auto const shard = std::make_unique<pool_shard>();
+    slab& s = *source.take(1000, 0);
+    s.assign(shard->pools[0], 0, 1000);
+    BOOST_REQUIRE(s.blocks % 64 != 0);
+    static_cast<void>(s.pop());
+    s.is_pending = 1;
+    s.remote[0] |= 1;
+    s.remote[s.blocks / 64] |= std::uint64_t{1} << s.blocks % 64;
+    std::byte* twice = nullptr;
+    BOOST_TEST(s.collect(twice) == 1u);
+    BOOST_TEST(twice == nullptr);
+    BOOST_TEST((s.free_bits(s.blocks / 64) >> s.blocks % 64) == 0u);
+}
+
 #if !defined(__SANITIZE_THREAD__) // which orders them, and takes long
 // Two threads, a store and a load each, in turn: that one sees the other's is for both orders to say.
 BOOST_AUTO_TEST_CASE(whoever_frees_a_block_of_another_s_tells_it_or_is_seen,
