@@ -10,14 +10,10 @@
 #include <array>
 #include <atomic>
 #include <barrier>
-#include <cerrno>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <functional>
 #include <initializer_list>
-#include <latch>
 #include <memory>
 #include <memory_resource>
 #include <new>
@@ -27,19 +23,14 @@
 #include <utility>
 #include <vector>
 
-#include <pthread.h>
-#include <sched.h>
-
 #include <strata/synchronized_fixed_block_resource.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 
 #include "support/counting_upstream.hpp"
-#include "support/misuse_recorder.hpp"
 #include "support/other_thread.hpp"
 #include "support/rare_paths.hpp"
 #include "support/seed.hpp"
 #include "support/threads.hpp"
-#include "support/valgrind.hpp"
 
 using pool_type = strata::synchronized_segregated_pool_resource;
 using fixed_type = strata::synchronized_fixed_block_resource;
@@ -54,7 +45,6 @@ using strata::test::is_empty;
 using strata::test::is_sound_in_a_child;
 using strata::test::let_meet;
 using strata::test::let_stand;
-using strata::test::misuse_recorder;
 using strata::test::on_threads;
 using strata::test::other_thread;
 using strata::test::pauses;
@@ -63,8 +53,6 @@ using strata::test::times_taken;
 using strata::test::tiny;
 
 namespace {
-
-constexpr char const* twice = "segregated pool: a block was freed by two at once";
 
 // Each test case begins with an own count.
 struct counted {
@@ -446,136 +434,7 @@ BOOST_AUTO_TEST_CASE(a_thread_that_has_ended_goes_without_a_cache) {
     demand({"thread_caches: a thread that has ended gets no cache"});
 }
 
-#if !defined(__SANITIZE_THREAD__) // which holds signals back, and ends a child of many threads
-namespace {
-
-// Both of two frees may pass, of a block's owner and another, where the other's comes between the owner's
-// look at the block's bit and its store. So the owner is interrupted again and again, wherever it is.
-std::atomic<void*> at_owner{}; // the block that it frees
-enum class turn { asked, owner, other };
-std::atomic<turn> whose{};
-
-void stand_while_other_frees(int) {
-    int const before = errno;
-    if (at_owner == nullptr) {
-        whose = turn::owner;
-    } else {
-        whose = turn::other;
-        for (int i = 0; i < 1000 && whose == turn::other; ++i) // it may wait for the owner to go on
-            ::sched_yield();
-    }
-    errno = before;
-}
-
-// Calls `first` once the other has a cache. Returns: whether two freed a block of 60 bytes.
-bool two_free_one(
-    pool_type& pool, std::function<void()> const& first = [] {}) {
-    struct sigaction interrupted {};
-    interrupted.sa_handler = stand_while_other_frees;
-    ::sigaction(SIGUSR1, &interrupted, nullptr);
-    std::latch has_cache{1};
-    std::atomic<int> round{0};
-    std::atomic<bool> done{false};
-    std::atomic<int> passed{0};
-    std::thread other{[&, owner = ::pthread_self()] {
-        pool.deallocate(pool.allocate(60), 60);
-        has_cache.count_down();
-        while (!done) {
-            int const last = round;
-            whose = turn::asked;
-            ::pthread_kill(owner, SIGUSR1);
-            while (whose == turn::asked)
-                ::sched_yield();
-            if (whose == turn::other)
-                passed += pool.try_deallocate(at_owner, 60) ? 0 : 1;
-            whose = turn::owner;
-            while (round == last && !done) // one that is always interrupted gets nowhere
-                ::sched_yield();
-        }
-    }};
-    has_cache.wait();
-    first();
-    for (; round < 1'000'000'000 && passed != 2; ++round) {
-        void* const p = pool.allocate(60);
-        void* const next = pool.allocate(60); // so that p is not the block handed out last
-        passed = 0;
-        at_owner = p;
-        passed += pool.try_deallocate(p, 60) ? 0 : 1;
-        while (whose == turn::other)
-            ::sched_yield();
-        at_owner = nullptr;
-        pool.deallocate(next, 60);
-    }
-    done = true;
-    other.join();
-    return passed == 2;
-}
-
-// Calls f(a new pool, its upstream), where two free one block: one is told of.
-template <class Function>
-void demand_that_it_is_told(Function const& f) {
-    for (int round = 0; round < 10; ++round) {
-        misuse_recorder recorder;
-        counting_upstream upstream;
-        pool_type pool{tiny, &upstream};
-        f(pool, upstream);
-        BOOST_TEST(pool.check_invariants());
-        auto const told = recorder.take();
-        BOOST_REQUIRE(told.size() == 1u);
-        BOOST_CHECK(told.front().kind == strata::misuse_kind::double_free);
-        BOOST_TEST(told.front().bytes == 64u);
-    }
-    counted::demand({twice});
-}
-
-} // namespace
-
-// Though the chunk goes back upstream before.
-BOOST_AUTO_TEST_CASE(two_frees_at_once_are_told_when_trim_collects,
-                     *boost::unit_test::precondition(strata::test::is_without_valgrind)) {
-    demand_that_it_is_told([](pool_type& pool, counting_upstream& upstream) {
-        BOOST_REQUIRE(two_free_one(pool));
-        pool.trim();
-        BOOST_TEST(upstream.live_blocks() == 0u);
-    });
-}
-
-BOOST_AUTO_TEST_CASE(two_frees_at_once_are_told_when_the_thread_ends,
-                     *boost::unit_test::precondition(strata::test::is_without_valgrind)) {
-    demand_that_it_is_told([](pool_type& pool, counting_upstream&) {
-        std::thread{[&] { BOOST_REQUIRE(two_free_one(pool)); }}.join();
-    });
-}
-
-BOOST_AUTO_TEST_CASE(two_frees_at_once_are_told_where_upstream_has_nothing_left,
-                     *boost::unit_test::precondition(strata::test::is_without_valgrind)) {
-    demand_that_it_is_told([](pool_type& pool, counting_upstream& upstream) {
-        void* const kept = pool.allocate(60); // of the same slab, which is not empty then
-        BOOST_REQUIRE(two_free_one(pool, [&] {
-            upstream.fail_after(0);
-            BOOST_CHECK_THROW(for (;;) static_cast<void>(pool.allocate(1000)), std::bad_alloc);
-        }));
-        BOOST_CHECK_THROW(static_cast<void>(pool.allocate(1000)), std::bad_alloc);
-        pool.deallocate(kept, 60);
-    });
-}
-
-BOOST_AUTO_TEST_CASE(nothing_is_lost_where_who_is_told_of_two_frees_at_once_throws,
-                     *boost::unit_test::precondition(strata::test::is_without_valgrind)) {
-    for (int round = 0; round < 10; ++round) {
-        pool_type pool{tiny};
-        strata::test::handler_scope const throwing{[](strata::misuse const& what) { throw what; }};
-        for (int i = 0; i < 3; ++i)
-            static_cast<void>(pool.allocate(60));
-        BOOST_REQUIRE(two_free_one(pool));
-        std::size_t const requested = pool.stats().requested_bytes;
-        BOOST_CHECK_THROW(pool.deallocate(pool.allocate(500), 500), strata::misuse);
-        BOOST_TEST(pool.stats().live_blocks == 3u);
-        BOOST_TEST(pool.stats().requested_bytes == requested);
-        BOOST_TEST(pool.check_invariants());
-    }
-}
-
+#if !defined(__SANITIZE_THREAD__) // which ends a child of many threads
 BOOST_AUTO_TEST_CASE(a_fork_waits_for_whoever_is_inside) {
     for (char const* const path : {"slab: serves again", "slab_source: the table grows",
                                    "thread_caches: a cache is taken from its thread"}) {

@@ -23,8 +23,15 @@ class other_thread {
 
     /// Does it there, and waits until it is done. Throws: what it throws.
     void run(std::function<void()> work) {
+        begin(std::move(work));
+        end();
+    }
+    /// The same in two parts.
+    void begin(std::function<void()> work) {
         work_ = std::move(work);
         begin_.release();
+    }
+    void end() {
         end_.acquire();
         if (auto const thrown = std::exchange(thrown_, nullptr))
             std::rethrow_exception(thrown);

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Stops a thread between any two instructions, so that what others do meanwhile is tried at each.
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <ctime>
+
+#include <boost/test/tools/assertion_result.hpp>
+#include <boost/test/tree/test_unit.hpp>
+
+#include <sched.h>
+#include <ucontext.h>
+
+#include <strata/detail/annotate.hpp>
+
+#include "other_thread.hpp"
+#include "valgrind.hpp"
+
+// Sanitizers make many instructions of one, and hold signals back.
+#if defined(__x86_64__) && defined(__linux__) && !defined(STRATA_POISON) &&                        \
+    !defined(__SANITIZE_THREAD__)
+#    define STRATA_CAN_STEP 1
+#else
+#    define STRATA_CAN_STEP 0
+#endif
+
+namespace strata::test {
+
+/// Asked before tests that stop a thread. Valgrind has instructions of its own.
+inline boost::test_tools::assertion_result can_step(boost::unit_test::test_unit_id) {
+    return STRATA_CAN_STEP != 0 && RUNNING_ON_VALGRIND == 0;
+}
+
+namespace stepping {
+
+enum class state { steps, stands, others_go, goes_on, is_over };
+inline std::atomic<state> now{};
+
+#if STRATA_CAN_STEP
+// Of the processor: while it is set, SIGTRAP comes after each instruction; some 10 us.
+constexpr unsigned long long trap_flag = 0x100;
+inline std::atomic<std::size_t> steps_left{};
+
+inline void stand() noexcept {
+    int const before = errno;
+    now = state::stands;
+    while (now == state::stands)
+        ::sched_yield();
+    auto const nanoseconds = [] {
+        timespec t{};
+        ::clock_gettime(CLOCK_MONOTONIC, &t);
+        return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+    };
+    for (auto const began = nanoseconds();
+         now == state::others_go && nanoseconds() - began < 2'000'000;)
+        ::sched_yield();
+    errno = before;
+}
+
+inline void begin(std::size_t steps) noexcept {
+    struct sigaction step {};
+    step.sa_sigaction = [](int, siginfo_t*, void* context) {
+        if (steps_left-- != 0)
+            return;
+        static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] &=
+            ~static_cast<greg_t>(trap_flag);
+        stand();
+    };
+    step.sa_flags = SA_SIGINFO;
+    ::sigaction(SIGTRAP, &step, nullptr);
+    steps_left = steps;
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | trap_flag);
+}
+inline void end() noexcept {
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~trap_flag);
+}
+#else
+inline void begin(std::size_t) noexcept {}
+inline void end() noexcept {}
+#endif
+
+} // namespace stepping
+
+/// Has a thread call f(), and stop after so many instructions of it until meanwhile() has returned, or
+/// for 2 ms where that waits for the thread. Requires: nothing throws.
+/// Returns: whether f() has so many. Complexity: O(instructions).
+template <class F, class Meanwhile>
+bool interleave(std::size_t instructions, other_thread& thread, F const& f,
+                Meanwhile const& meanwhile) {
+    stepping::now = stepping::state::steps;
+    thread.begin([&]() noexcept {
+        stepping::begin(instructions);
+        f();
+        stepping::end();
+        stepping::now = stepping::state::is_over;
+    });
+    while (stepping::now == stepping::state::steps)
+        ::sched_yield();
+    bool const stands = stepping::now == stepping::state::stands;
+    if (stands) {
+        stepping::now = stepping::state::others_go;
+        meanwhile();
+        stepping::now = stepping::state::goes_on;
+    }
+    thread.end();
+    return stands;
+}
+
+} // namespace strata::test
