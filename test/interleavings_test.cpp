@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <optional>
 #include <vector>
@@ -33,6 +34,7 @@ using strata::test::count_rare_paths_anew;
 using strata::test::counting_upstream;
 using strata::test::handler_scope;
 using strata::test::interleave;
+using strata::test::interleave_end;
 using strata::test::is_empty;
 using strata::test::is_sound_in_a_child;
 using strata::test::misuse_recorder;
@@ -394,6 +396,59 @@ BOOST_AUTO_TEST_CASE(a_child_is_sound_wherever_another_thread_is) {
             if (!stood)
                 break;
         }
+}
+
+// Others free a block of its, take all that is there, destroy the pool, fork.
+BOOST_AUTO_TEST_CASE(a_thread_may_end_whatever_others_do) {
+    enum class others { free, take_all, destroy, fork };
+    for (bool const has_slabs : {true, false})
+        for (others const what : {others::free, others::take_all, others::destroy, others::fork})
+            for (std::size_t n = 0;; n += 23) { // of some 1000
+                counting_upstream upstream;
+                std::unique_ptr<strata::resource> pool;
+                if (has_slabs)
+                    pool = std::make_unique<pool_type>(tiny, &upstream);
+                else
+                    pool = std::make_unique<fixed_type>(1000u, 60u, &upstream);
+                std::vector<void*> blocks;
+                bool const stood = interleave_end(
+                    n,
+                    [&] {
+                        for (int i = 0; i < 3; ++i)
+                            blocks.push_back(pool->allocate(60));
+                        pool->deallocate(blocks.back(), 60);
+                        blocks.pop_back();
+                    },
+                    [&] {
+                        if (what == others::free) {
+                            pool->deallocate(blocks.back(), 60);
+                            blocks.pop_back();
+                        } else if (what == others::take_all) {
+                            upstream.hold_at_most(0);
+                            for (void* const p : take_all_of(*pool, 60))
+                                blocks.push_back(p);
+                            upstream.never_fail();
+                        } else if (what == others::destroy) {
+                            pool.reset();
+                        } else {
+                            BOOST_TEST(is_sound_in_a_child([&] {
+                                return pool->check_invariants() && churn(*pool, n, 50, 60) &&
+                                       pool->check_invariants();
+                            }));
+                        }
+                    });
+                if (pool != nullptr) {
+                    demand_that_all_differ(blocks);
+                    for (void* const p : blocks)
+                        pool->deallocate(p, 60);
+                    BOOST_TEST(is_empty(*pool));
+                    BOOST_TEST(pool->check_invariants());
+                    pool.reset();
+                }
+                BOOST_TEST(upstream.settled());
+                if (!stood)
+                    break;
+            }
 }
 
 BOOST_AUTO_TEST_CASE(nobody_is_inside_beside_the_owner) {

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstddef>
 #include <ctime>
+#include <thread>
 
 #include <boost/test/tools/assertion_result.hpp>
 #include <boost/test/tree/test_unit.hpp>
@@ -83,6 +84,27 @@ inline void begin(std::size_t) noexcept {}
 inline void end() noexcept {}
 #endif
 
+// Returns: whether the thread stood, rather than came to its end.
+template <class Meanwhile>
+bool meet(Meanwhile const& meanwhile) {
+    while (now == state::steps)
+        ::sched_yield();
+    bool const stands = now == state::stands;
+    if (stands) {
+        now = state::others_go;
+        meanwhile();
+        now = state::goes_on;
+    }
+    return stands;
+}
+
+struct until_here {
+    ~until_here() {
+        end();
+        now = state::is_over;
+    }
+};
+
 } // namespace stepping
 
 /// Has a thread call f(), and stop after so many instructions of it until meanwhile() has returned, or
@@ -93,21 +115,27 @@ bool interleave(std::size_t instructions, other_thread& thread, F const& f,
                 Meanwhile const& meanwhile) {
     stepping::now = stepping::state::steps;
     thread.begin([&]() noexcept {
+        stepping::until_here const over;
         stepping::begin(instructions);
         f();
-        stepping::end();
-        stepping::now = stepping::state::is_over;
     });
-    while (stepping::now == stepping::state::steps)
-        ::sched_yield();
-    bool const stands = stepping::now == stepping::state::stands;
-    if (stands) {
-        stepping::now = stepping::state::others_go;
-        meanwhile();
-        stepping::now = stepping::state::goes_on;
-    }
+    bool const stood = stepping::meet(meanwhile);
     thread.end();
-    return stands;
+    return stood;
+}
+
+/// The same of a new thread's end after f().
+template <class F, class Meanwhile>
+bool interleave_end(std::size_t instructions, F const& f, Meanwhile const& meanwhile) {
+    stepping::now = stepping::state::steps;
+    std::thread thread{[&]() noexcept {
+        thread_local stepping::until_here const over; // goes after what f() makes
+        f();
+        stepping::begin(instructions);
+    }};
+    bool const stood = stepping::meet(meanwhile);
+    thread.join();
+    return stood;
 }
 
 } // namespace strata::test
