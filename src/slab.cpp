@@ -48,11 +48,7 @@ std::uint32_t slab::collect(std::byte*& twice) noexcept {
         std::uint64_t const set = bits_of_others.load();
         if (set == 0)
             continue;
-        // A late second free, of a block that the slab had in another class, may lie behind the last.
-        std::uint64_t const blocks_of_word = i + 1 == words() && blocks % 64 != 0
-                                                 ? (std::uint64_t{1} << blocks % 64) - 1
-                                                 : ~std::uint64_t{0};
-        std::uint64_t const freed = set & blocks_of_word;
+        std::uint64_t const freed = set & blocks_of_word(i);
         std::uint64_t const known = bits()[i];
         if ((freed & known) != 0)
             twice = begin + (i * 64 + lowest_bit(freed & known)) * block_bytes;
@@ -149,19 +145,16 @@ std::uint32_t slab::live() const noexcept {
 
 bool slab::check_invariants() const {
     std::size_t free = 0;
-    bool has_remote = false;
+    std::uint64_t past_last = 0;
     for (std::size_t i = 0; i < words(); ++i) {
         free += static_cast<std::size_t>(std::popcount(bits()[i]));
-        if (remote == nullptr || remote[i] == 0)
-            continue;
-        has_remote = true;
-        if ((remote[i] & bits()[i]) != 0)
+        past_last |= bits()[i] & ~blocks_of_word(i);
+        if (remote != nullptr && (remote[i] & bits()[i]) != 0)
             return violated("a block was freed twice in the slab", begin);
     }
-    std::uint64_t const past_last = blocks % 64 == 0 ? 0 : free_bits(words() - 1) >> blocks % 64;
     if (free != blocks - live() || past_last != 0)
         return violated("live blocks and bits do not add up in the slab", begin);
-    if (has_remote && is_pending == 0)
+    if (has_remote() && is_pending == 0)
         return violated("nobody was told of remote bits of the slab", begin);
     auto const at = static_cast<std::size_t>(word - bits());
     if (at >= words() || word_begin != begin + at * 64 * block_bytes)

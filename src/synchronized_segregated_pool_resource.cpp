@@ -109,8 +109,13 @@ void synchronized_segregated_pool_resource::take_back(detail::thread_cache& cach
     }
 }
 
-// In a child process: a thread that is not here may have set a remote bit and told nobody.
-void synchronized_segregated_pool_resource::lose(detail::thread_cache&) noexcept {
+// Its thread may have been on its way to wait outside.
+void synchronized_segregated_pool_resource::lose(detail::thread_cache& cache) noexcept {
+    static_cast<shard&>(cache).mutex.leave();
+}
+
+// A thread that is not here, with a shard or without, may have set a remote bit and told nobody.
+void synchronized_segregated_pool_resource::be_child() noexcept {
     shard::findings found; // nobody to tell
     collect_in_quiet(found);
 }
@@ -552,9 +557,10 @@ void synchronized_segregated_pool_resource::collect_in_quiet(shard::findings& fo
     for_each_shard([](shard& s) { s.forget_pending(); });
     source_.for_each([&](slab const& s) {
         auto& one = const_cast<slab&>(s);
-        if (auto* const its = static_cast<shard::pool*>(s.owner.load()))
+        auto* const its = static_cast<shard::pool*>(s.owner.load());
+        if (its != nullptr && s.has_remote())
             its->shard->collect(&one, found);
-        else
+        else if (s.is_pending != 0)
             one.is_pending = 0; // whoever was about to list it is not there
     });
 }
@@ -604,7 +610,7 @@ std::size_t synchronized_segregated_pool_resource::live_in(slab const& s) const 
     auto const* const its = static_cast<shard::pool*>(s.owner.load());
     std::size_t live = s.blocks;
     for (std::size_t i = 0; i < s.words(); ++i)
-        live -= static_cast<std::size_t>(std::popcount(its->free_bits(s, i)));
+        live -= static_cast<std::size_t>(std::popcount(its->free_bits(s, i) & s.blocks_of_word(i)));
     return live;
 }
 

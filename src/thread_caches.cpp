@@ -117,6 +117,7 @@ void thread_registry::be_child(thread_list const& forking) noexcept {
                 i->lose(*c);
                 c->is_free = true;
             }
+        i->be_child();
     }
 }
 

@@ -16,9 +16,10 @@
 //
 // Every free is checked, whichever thread took the block or freed it before: its bit says that it is
 // free, or its remote bit. Of two frees at the same instant both may pass; that is reported when the
-// slab's owner collects, and nothing is lost, unless it has handed the block out anew by then: its new
-// user loses it, as with any second free that comes when a block is live anew. One that comes while the
-// slab changes its class may be missed, too.
+// slab's owner collects (one, where it finds several at once), and nothing is lost, unless it has
+// handed the block out anew by then: its new user loses it, as with any second free that comes when a
+// block is live anew. One that comes while the slab changes its class may be missed, or free a block of
+// the new class.
 //
 //   I1  a slab belongs to a class pool of one shard, or is empty and with the source. It changes hands
 //       under the source's lock and its shard's.
@@ -141,6 +142,7 @@ class synchronized_segregated_pool_resource final : public detail::segregated_ba
 
     void take_back(detail::thread_cache& cache) noexcept override;
     void lose(detail::thread_cache& cache) noexcept override;
+    void be_child() noexcept override;
     void lock_all() noexcept override;
     void unlock_all() noexcept override;
 

@@ -78,7 +78,7 @@ struct alignas(64) pool_shard : thread_cache {
         }
 
         std::uint64_t free_ = 0;
-        std::uint64_t before_ = 0;     // the last pop(); the same as free_ where last_ is no block
+        std::uint64_t before_ = 0;     // free_ before the last pop()
         std::byte* last_ = no_block(); // the block handed out last, if it is live
         std::byte* begin_ = nullptr;   // the block of the word's first bit
         std::uint64_t const* word_ = nullptr;

@@ -25,6 +25,7 @@
 //   I3  where a remote bit is set, is_pending is too, or is about to be, by the thread that set it.
 //   I4  what says that a block is free is set in its new place before it is cleared in the old one.
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstddef>
@@ -115,6 +116,18 @@ struct alignas(std::atomic_ref<std::uint64_t>::required_alignment) slab {
     /// Returns: a slab that holds no address and has no block; always the same. Never written.
     static slab* none() noexcept { return const_cast<slab*>(&none_); }
     [[nodiscard]] std::uint32_t words() const noexcept { return (blocks + 63) / 64; }
+
+    /// Returns: the bits of a word that are a block's. A late second free, of a block that the slab had
+    /// in another class, may set a remote bit behind the last one.
+    [[nodiscard]] std::uint64_t blocks_of_word(std::size_t i) const noexcept {
+        return i + 1 == words() && blocks % 64 != 0 ? (std::uint64_t{1} << blocks % 64) - 1
+                                                    : ~std::uint64_t{0};
+    }
+    /// Requires: it is not empty. Returns: whether others have freed blocks that are not collected.
+    [[nodiscard]] bool has_remote() const noexcept {
+        return remote != nullptr &&
+               std::any_of(remote, remote + words(), [](std::uint64_t of) { return of != 0; });
+    }
 
     /// Requires: a block begins at p.
     [[nodiscard]] std::size_t index_of(void const* p) const noexcept {

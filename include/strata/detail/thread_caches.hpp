@@ -122,6 +122,8 @@ class thread_cached {
     virtual void take_back(thread_cache& cache) noexcept = 0;
     /// In a child process: the cache's thread is not there, and what it was doing will not be done.
     virtual void lose(thread_cache& cache) noexcept = 0;
+    /// In a child process, after that.
+    virtual void be_child() noexcept {}
     // For fork: so that no lock is held by a thread that the child does not have.
     virtual void lock_all() noexcept = 0;
     virtual void unlock_all() noexcept = 0;
