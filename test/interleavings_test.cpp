@@ -8,10 +8,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
 #include <vector>
+
+#include <pthread.h>
+#include <sched.h>
 
 #include <strata/detail/biased_mutex.hpp>
 #include <strata/misuse.hpp>
@@ -32,9 +36,11 @@ using strata::detail::inside;
 using strata::test::churn;
 using strata::test::count_rare_paths_anew;
 using strata::test::counting_upstream;
+using strata::test::for_each_instruction;
 using strata::test::handler_scope;
 using strata::test::interleave;
 using strata::test::interleave_end;
+using strata::test::interleave_last;
 using strata::test::is_empty;
 using strata::test::is_sound_in_a_child;
 using strata::test::misuse_recorder;
@@ -63,8 +69,8 @@ void demand_that_all_differ(std::vector<void*> blocks) {
 struct shared_pool {
     shared_pool() {
         use();
-        stands->run([this] { use(); });
-        third.run([this] { use(); });
+        stopped->run([this] { use(); });
+        bystander.run([this] { use(); });
     }
     void use() { pool.deallocate(pool.allocate(8), 8); }
     // Then the thread that is to be stopped knows all chunks.
@@ -93,8 +99,8 @@ struct shared_pool {
 
     counting_upstream upstream;
     pool_type pool{tiny, &upstream};
-    std::optional<other_thread> stands{std::in_place}; // the one that is stopped
-    other_thread third;
+    std::optional<other_thread> stopped{std::in_place};
+    other_thread bystander;
 };
 
 } // namespace
@@ -106,18 +112,17 @@ namespace {
 // A thread that has so many blocks allocates one more, or frees one, while another takes all.
 void demand_that_none_is_handed_out_twice(strata::resource& from, std::size_t bytes,
                                           std::size_t owned, bool frees) {
-    bool has_ended = false;
-    for (std::size_t n = 0; !has_ended; ++n) {
-        other_thread stands;
+    for_each_instruction([&](std::size_t n) {
+        other_thread stopped;
         std::vector<void*> blocks;
-        stands.run([&] {
+        stopped.run([&] {
             for (std::size_t i = 0; i < owned; ++i)
                 blocks.push_back(from.allocate(bytes));
         });
         void* one = blocks.front();
         std::vector<void*> others;
-        has_ended = !interleave(
-            n, stands,
+        bool const stood = interleave(
+            n, stopped,
             [&] {
                 try {
                     if (frees)
@@ -139,7 +144,8 @@ void demand_that_none_is_handed_out_twice(strata::resource& from, std::size_t by
             from.deallocate(p, bytes);
         BOOST_TEST(is_empty(from));
         BOOST_TEST(from.check_invariants());
-    }
+        return stood;
+    });
 }
 
 } // namespace
@@ -184,7 +190,7 @@ struct two_frees {
 template <class Collect>
 void demand_that_one_is_told(two_frees const& how, Collect const& collect) {
     count_rare_paths_anew();
-    for (std::size_t n = 0;; ++n) {
+    for_each_instruction([&](std::size_t n) {
         misuse_recorder recorder;
         shared_pool of;
         void* p = nullptr;
@@ -193,14 +199,14 @@ void demand_that_one_is_told(two_frees const& how, Collect const& collect) {
             if (!how.is_last)
                 static_cast<void>(of.pool.allocate(60));
         };
-        how.owner_stands ? of.stands->run(take) : take();
-        of.teach(*of.stands);
+        how.owner_stands ? of.stopped->run(take) : take();
+        of.teach(*of.stopped);
         if (how.is_all_taken)
             static_cast<void>(of.take_all(1000));
         auto const live = of.pool.stats().live_blocks;
         auto const free = [&] { of.pool.deallocate(p, 60); };
-        if (!interleave(n, *of.stands, free, free))
-            break;
+        if (!interleave(n, *of.stopped, free, free))
+            return false;
         auto told = recorder.take();
         if (told.empty()) {
             told = collect(of);
@@ -212,7 +218,8 @@ void demand_that_one_is_told(two_frees const& how, Collect const& collect) {
         BOOST_TEST(told[0].address == p);
         BOOST_TEST(of.pool.stats().live_blocks == live - 1);
         BOOST_TEST(of.pool.check_invariants());
-    }
+        return true;
+    });
     BOOST_TEST(times_taken(found) != 0u);
 }
 
@@ -230,7 +237,7 @@ BOOST_AUTO_TEST_CASE(one_of_two_frees_is_told_when_trim_collects) {
 
 BOOST_AUTO_TEST_CASE(one_of_two_frees_is_told_when_the_thread_ends) {
     demand_that_one_is_told({true, false}, [](shared_pool& of) {
-        of.stands.reset();
+        of.stopped.reset();
         return nothing{};
     });
 }
@@ -262,31 +269,37 @@ BOOST_AUTO_TEST_CASE(nothing_is_lost_where_who_is_told_of_two_frees_throws) {
 BOOST_AUTO_TEST_CASE(a_slab_may_go_while_a_block_of_it_is_freed) {
     count_rare_paths_anew();
     for (bool const is_used_anew : {true, false})
-        for (std::size_t n = 0;; ++n) {
+        for_each_instruction([&](std::size_t n) {
             shared_pool of;
+            std::vector<void*> first;
             std::vector<void*> slab;
             std::vector<void*> taken;
-            of.third.run([&] { slab = of.take(5, 1000); }); // and one of the next
-            of.teach(*of.stands);
+            of.bystander.run([&] {
+                first = of.take(2, 1000);
+                slab = of.take(5, 1000); // and one of the next
+            });
+            of.teach(*of.stopped);
             bool const stood = interleave(
-                n, *of.stands, [&] { of.pool.deallocate(slab[0], 1000); },
+                n, *of.stopped, [&] { of.pool.deallocate(slab[0], 1000); },
                 [&] {
                     of.pool.deallocate(slab[1], 1000);
-                    of.third.run([&] { of.give({slab[2], slab[3]}, 1000); });
+                    of.bystander.run([&] { of.give({slab[2], slab[3]}, 1000); });
                     taken = of.take_all(500);
                     if (!is_used_anew)
                         of.give(taken, 500);
                 });
             if (!stood)
-                break;
+                return false;
             BOOST_TEST(of.pool.check_invariants());
             if (is_used_anew)
                 of.give(taken, 500);
-            of.third.run([&] { of.pool.deallocate(slab[4], 1000); });
-            static_cast<void>(of.take_all(250));
+            of.give({first[0], first[1], slab[4]}, 1000);
+            of.give(of.take_all(250), 250);
+            BOOST_TEST(is_empty(of.pool));
             of.pool.release();
             BOOST_TEST(of.upstream.settled());
-        }
+            return true;
+        });
     BOOST_TEST(times_taken(no_more_its) != 0u);
 }
 
@@ -297,14 +310,14 @@ BOOST_AUTO_TEST_CASE(a_slab_may_change_hands_whoever_is_at_it) {
     enum class call { another_frees, owner_frees, owner_frees_beside_another, owner_allocates };
     for (call const what : {call::another_frees, call::owner_frees,
                             call::owner_frees_beside_another, call::owner_allocates})
-        for (std::size_t n = 0;; ++n) {
+        for_each_instruction([&](std::size_t n) {
             shared_pool of;
             std::optional<other_thread> owner{std::in_place};
             std::vector<void*> blocks;
             owner->run([&] { blocks = of.take(3, 500); });          // of a slab of 4
             std::vector<void*> const taken = of.take(66 * 4, 1000); // of so many slabs
-            other_thread& stands = what == call::another_frees ? *of.stands : *owner;
-            of.teach(stands);
+            other_thread& stopped = what == call::another_frees ? *of.stopped : *owner;
+            of.teach(stopped);
             if (what == call::owner_frees_beside_another) {
                 of.pool.deallocate(blocks.back(), 500);
                 blocks.pop_back();
@@ -312,7 +325,7 @@ BOOST_AUTO_TEST_CASE(a_slab_may_change_hands_whoever_is_at_it) {
             void* p = blocks.front();
             std::vector<void*> others;
             bool const stood = interleave(
-                n, stands,
+                n, stopped,
                 [&] {
                     if (what == call::owner_allocates)
                         p = of.pool.allocate(500);
@@ -320,8 +333,6 @@ BOOST_AUTO_TEST_CASE(a_slab_may_change_hands_whoever_is_at_it) {
                         of.pool.deallocate(p, 500);
                 },
                 [&] { others = of.take(1, 500); });
-            if (!stood)
-                break;
             owner.reset();
             BOOST_TEST(of.pool.check_invariants());
             if (what == call::owner_allocates)
@@ -336,66 +347,168 @@ BOOST_AUTO_TEST_CASE(a_slab_may_change_hands_whoever_is_at_it) {
             of.give(of.take_all(500), 500);
             BOOST_TEST(is_empty(of.pool));
             BOOST_TEST(of.pool.check_invariants());
-        }
+            return stood;
+        });
     BOOST_TEST(times_taken("segregated pool: an idle thread's slabs are taken") != 0u);
 }
 
-BOOST_AUTO_TEST_CASE(a_block_that_is_free_never_looks_live_while_its_bit_moves) {
-    for (std::size_t n = 0; n < 400; ++n) { // what is behind is the report
-        shared_pool of;
-        std::vector<std::byte*> blocks;
-        of.third.run([&] {
-            for (int i = 0; i < 3; ++i)
-                blocks.push_back(static_cast<std::byte*>(of.pool.allocate(60)));
-            of.pool.deallocate(blocks[2], 60);
-        });
-        of.teach(*of.stands);
-        bool was_refused = false;
-        bool const stood = interleave(
-            n, *of.stands,
-            [&] { was_refused = of.pool.try_deallocate(blocks[2] + 64, 60).has_value(); },
-            [&] {
-                of.pool.deallocate(blocks[1], 60);
-                static_cast<void>(of.take_all(1000));
+BOOST_AUTO_TEST_CASE(a_block_that_is_free_never_looks_live_while_its_bit_goes_back_to_the_slab) {
+    for_each_instruction(
+        [&](std::size_t n) {
+            shared_pool of;
+            std::vector<void*> blocks;
+            of.bystander.run([&] {
+                blocks = of.take(3, 60);
+                of.pool.deallocate(blocks[2], 60);
             });
-        if (!stood)
-            break;
-        BOOST_TEST(was_refused);
-        BOOST_TEST(of.pool.check_invariants());
-    }
+            of.teach(*of.stopped);
+            void* const next = static_cast<std::byte*>(blocks[2]) + 64; // its bit is the owner's
+            bool was_refused = false;
+            bool const stood = interleave(
+                n, *of.stopped, [&] { was_refused = of.pool.try_deallocate(next, 60).has_value(); },
+                [&] {
+                    of.pool.deallocate(blocks[1], 60);
+                    static_cast<void>(of.take_all(1000));
+                });
+            BOOST_TEST(was_refused);
+            BOOST_TEST(of.pool.check_invariants());
+            return stood;
+        },
+        4);
 }
+
+BOOST_AUTO_TEST_CASE(a_block_that_is_free_never_looks_live_while_its_bit_goes_to_another_owner) {
+    count_rare_paths_anew();
+    for_each_instruction(
+        [&](std::size_t n) {
+            shared_pool of;
+            std::vector<void*> blocks;
+            of.bystander.run([&] {
+                blocks = of.take(4, 500); // all of a slab
+                of.give({blocks[0], blocks[1]}, 500);
+            });
+            static_cast<void>(of.take(66 * 4, 1000)); // of so many slabs: that owner is idle
+            of.teach(*of.stopped);
+            bool was_refused = false;
+            bool const stood = interleave(
+                n, *of.stopped,
+                [&] { was_refused = of.pool.try_deallocate(blocks[1], 500).has_value(); },
+                [&] { static_cast<void>(of.pool.allocate(500)); }); // the lowest
+            BOOST_TEST(was_refused);
+            BOOST_TEST(of.pool.check_invariants());
+            return stood;
+        },
+        2);
+    BOOST_TEST(times_taken("segregated pool: an idle thread's slabs are taken") != 0u);
+}
+
+BOOST_AUTO_TEST_CASE(one_of_two_frees_of_another_s_block_is_told_at_once) {
+    for_each_instruction([&](std::size_t n) {
+        misuse_recorder recorder;
+        shared_pool of;
+        std::vector<void*> blocks;
+        of.bystander.run([&] { blocks = of.take(2, 60); });
+        of.teach(*of.stopped);
+        auto const free = [&] { of.pool.deallocate(blocks[0], 60); };
+        bool const stood = interleave(n, *of.stopped, free, free);
+        BOOST_TEST(recorder.take().size() == (stood ? 1u : 0u));
+        BOOST_TEST(of.pool.check_invariants());
+        return stood;
+    });
+}
+
+namespace {
+
+bool works_in_a_child(strata::resource& pool) {
+    return is_sound_in_a_child([&] {
+        static_cast<void>(pool.stats());
+        return pool.check_invariants() && churn(pool, 1, 50, 60) && pool.check_invariants();
+    });
+}
+
+} // namespace
 
 BOOST_AUTO_TEST_CASE(a_child_is_sound_wherever_another_thread_is) {
     for (int const call : {0, 1, 2, 3})
-        for (std::size_t n = 0;; n += call == 3 ? 19 : 1) { // the last has 2000
-            shared_pool of;
-            other_thread{}.run([&] { of.use(); }); // leaves a cache
-            other_thread new_thread;
-            void* const of_this = of.pool.allocate(60);
-            void* own = nullptr;
-            of.stands->run([&] {
-                own = of.pool.allocate(60);
-                static_cast<void>(
-                    of.pool.allocate(60)); // so that it is not the block handed out last
-            });
-            of.teach(*of.stands);
-            bool const stood = interleave(
-                n, call == 3 ? new_thread : *of.stands,
-                [&] {
-                    if (call == 0)
-                        static_cast<void>(of.pool.allocate(60));
-                    else
-                        of.pool.deallocate(call == 1 ? own : of_this, 60);
-                },
-                [&] {
-                    BOOST_TEST(is_sound_in_a_child([&] {
-                        return of.pool.check_invariants() && churn(of.pool, n, 50, 1000) &&
-                               of.pool.check_invariants();
-                    }));
+        for_each_instruction(
+            [&](std::size_t n) {
+                shared_pool of;
+                other_thread{}.run([&] { of.use(); }); // leaves a cache
+                other_thread new_thread;
+                void* const of_this = of.pool.allocate(60);
+                void* own = nullptr;
+                of.stopped->run([&] {
+                    own = of.pool.allocate(60);
+                    static_cast<void>(of.pool.allocate(60)); // so that it is not the last
                 });
-            if (!stood)
-                break;
-        }
+                of.teach(*of.stopped);
+                return interleave(
+                    n, call == 3 ? new_thread : *of.stopped,
+                    [&] {
+                        if (call == 0)
+                            static_cast<void>(of.pool.allocate(60));
+                        else
+                            of.pool.deallocate(call == 1 ? own : of_this, 60);
+                    },
+                    [&] { BOOST_TEST(works_in_a_child(of.pool)); });
+            },
+            call == 3 ? 37 : 1); // of 2000
+}
+
+// It set a bit, and may not have told of it.
+BOOST_AUTO_TEST_CASE(a_child_is_sound_where_a_thread_without_a_cache_frees) {
+    for_each_instruction(
+        [&](std::size_t n) {
+            pool_type pool{tiny};
+            std::vector<void*> const blocks{pool.allocate(60), pool.allocate(60)};
+            return interleave_last(
+                n, [&] { pool.deallocate(pool.allocate(8), 8); },
+                [&] { pool.deallocate(blocks[0], 60); },
+                [&] { BOOST_TEST(works_in_a_child(pool)); });
+        },
+        23); // of 4000
+}
+
+namespace {
+
+// Called by fork with all of the library's locks: handlers that were registered later run before.
+std::function<void()> with_all_locks;
+[[maybe_unused]] int const follows_fork = ::pthread_atfork(
+    [] {
+        if (with_all_locks)
+            with_all_locks();
+    },
+    nullptr, nullptr);
+
+} // namespace
+
+// A thread is on its way into its shard, or out again to wait.
+BOOST_AUTO_TEST_CASE(a_child_does_not_wait_for_a_thread_that_was_about_to_wait) {
+    using namespace strata::test::stepping;
+    constexpr char const* waits = "biased_mutex: its owner waits";
+    bool has_waited = false;
+    for (std::size_t n = 0; !has_waited; ++n) {
+        count_rare_paths_anew();
+        shared_pool of;
+        with_all_locks = [&] {
+            now = state::steps;
+            of.stopped->begin([&]() noexcept {
+                until_here const over;
+                begin(n);
+                of.use();
+            });
+            while (now == state::steps && times_taken(waits) == 0)
+                ::sched_yield();
+            has_waited = times_taken(waits) != 0;
+        };
+        bool const is_sound = works_in_a_child(of.pool);
+        with_all_locks = nullptr;
+        for (; now != state::is_over; ::sched_yield())
+            if (now == state::stands)
+                now = state::goes_on;
+        of.stopped->end();
+        BOOST_TEST_REQUIRE(is_sound, "after " << n << " instructions");
+    }
 }
 
 // Others free a block of its, take all that is there, destroy the pool, fork.
@@ -403,73 +516,69 @@ BOOST_AUTO_TEST_CASE(a_thread_may_end_whatever_others_do) {
     enum class others { free, take_all, destroy, fork };
     for (bool const has_slabs : {true, false})
         for (others const what : {others::free, others::take_all, others::destroy, others::fork})
-            for (std::size_t n = 0;; n += 23) { // of some 1000
-                counting_upstream upstream;
-                std::unique_ptr<strata::resource> pool;
-                if (has_slabs)
-                    pool = std::make_unique<pool_type>(tiny, &upstream);
-                else
-                    pool = std::make_unique<fixed_type>(1000u, 60u, &upstream);
-                std::vector<void*> blocks;
-                bool const stood = interleave_end(
-                    n,
-                    [&] {
-                        for (int i = 0; i < 3; ++i)
-                            blocks.push_back(pool->allocate(60));
-                        pool->deallocate(blocks.back(), 60);
-                        blocks.pop_back();
-                    },
-                    [&] {
-                        if (what == others::free) {
+            for_each_instruction(
+                [&](std::size_t n) {
+                    counting_upstream upstream;
+                    std::unique_ptr<strata::resource> pool;
+                    if (has_slabs)
+                        pool = std::make_unique<pool_type>(tiny, &upstream);
+                    else
+                        pool = std::make_unique<fixed_type>(1000u, 60u, &upstream);
+                    std::vector<void*> blocks;
+                    bool const stood = interleave_end(
+                        n,
+                        [&] {
+                            for (int i = 0; i < 3; ++i)
+                                blocks.push_back(pool->allocate(60));
                             pool->deallocate(blocks.back(), 60);
                             blocks.pop_back();
-                        } else if (what == others::take_all) {
-                            upstream.hold_at_most(0);
-                            for (void* const p : take_all_of(*pool, 60))
-                                blocks.push_back(p);
-                            upstream.never_fail();
-                        } else if (what == others::destroy) {
-                            pool.reset();
-                        } else {
-                            BOOST_TEST(is_sound_in_a_child([&] {
-                                return pool->check_invariants() && churn(*pool, n, 50, 60) &&
-                                       pool->check_invariants();
-                            }));
-                        }
-                    });
-                if (pool != nullptr) {
-                    demand_that_all_differ(blocks);
-                    for (void* const p : blocks)
-                        pool->deallocate(p, 60);
-                    BOOST_TEST(is_empty(*pool));
-                    BOOST_TEST(pool->check_invariants());
-                    pool.reset();
-                }
-                BOOST_TEST(upstream.settled());
-                if (!stood)
-                    break;
-            }
+                        },
+                        [&] {
+                            if (what == others::free) {
+                                pool->deallocate(blocks.back(), 60);
+                                blocks.pop_back();
+                            } else if (what == others::take_all) {
+                                upstream.hold_at_most(0);
+                                for (void* const p : take_all_of(*pool, 60))
+                                    blocks.push_back(p);
+                                upstream.never_fail();
+                            } else if (what == others::destroy) {
+                                pool.reset();
+                            } else {
+                                BOOST_TEST(works_in_a_child(*pool));
+                            }
+                        });
+                    if (pool != nullptr) {
+                        demand_that_all_differ(blocks);
+                        for (void* const p : blocks)
+                            pool->deallocate(p, 60);
+                        BOOST_TEST(is_empty(*pool));
+                        BOOST_TEST(pool->check_invariants());
+                        pool.reset();
+                    }
+                    BOOST_TEST(upstream.settled());
+                    return stood;
+                },
+                79); // of 2000
 }
 
 BOOST_AUTO_TEST_CASE(nobody_is_inside_beside_the_owner) {
-    strata::detail::biased_mutex mutex;
-    other_thread owner;
-    for (std::size_t n = 0;; ++n) {
-        std::atomic<bool> is_inside{false};
-        bool met = false;
-        bool const stood = interleave(
-            n, owner,
-            [&] {
-                inside const in{mutex, inside::as::owner};
-                is_inside = true;
-                is_inside = false;
-            },
-            [&] {
-                inside const in{mutex, inside::as::other};
-                met = is_inside;
-            });
-        if (!stood)
-            break;
+    for (bool const owner_stands : {true, false}) {
+        strata::detail::biased_mutex mutex;
+        std::atomic<int> inside_now{0};
+        std::atomic<bool> met{false};
+        auto const enter = [&](inside::as who) {
+            inside const in{mutex, who};
+            if (++inside_now != 1)
+                met = true;
+            --inside_now;
+        };
+        other_thread stopped;
+        for_each_instruction([&](std::size_t n) {
+            return interleave(
+                n, stopped, [&] { enter(owner_stands ? inside::as::owner : inside::as::other); },
+                [&] { enter(owner_stands ? inside::as::other : inside::as::owner); });
+        });
         BOOST_TEST(!met);
     }
 }

@@ -247,12 +247,16 @@ BOOST_AUTO_TEST_CASE(whoever_frees_a_block_of_another_s_tells_it_or_is_seen,
         static_cast<void>(s.pop());
     std::atomic<bool> done{false};
     std::atomic<std::size_t> collected{0};
+    std::atomic<std::size_t> looks{0};
     std::thread owner{[&] {
         std::byte* twice = nullptr;
-        for (int patience = 1000; !done; patience = 1000) {
-            while (s.is_pending.load(std::memory_order_relaxed) == 0 && !done)
+        for (int patience = 1000; !done; ++looks) {
+            if (s.is_pending.load(std::memory_order_relaxed) == 0) {
                 if (--patience < 0) // the other may wait for this core
                     std::this_thread::yield();
+                continue;
+            }
+            patience = 1000;
             std::size_t const came_back = s.collect(twice);
             for (std::size_t i = 0; i < s.words(); ++i)
                 s.bits()[i] = 0; // live again
@@ -266,11 +270,12 @@ BOOST_AUTO_TEST_CASE(whoever_frees_a_block_of_another_s_tells_it_or_is_seen,
             if (s.is_pending.load() == 0)
                 s.is_pending.exchange(1);
         }
-        for (int patience = 1'000'000; collected != freed && !is_lost; --patience) {
-            is_lost = patience == 0;
-            if (s.is_pending.load() != 0)
-                patience = 1'000'000;
+        for (std::size_t first = looks; collected != freed && !is_lost;) {
             std::this_thread::yield();
+            if (s.is_pending.load() != 0)
+                first = looks;
+            else // the owner has looked, and has dealt with what it saw
+                is_lost = looks > first + 2 && collected != freed;
         }
     }
     BOOST_TEST(!is_lost);

@@ -11,7 +11,7 @@
 #include <thread>
 
 #include <boost/test/tools/assertion_result.hpp>
-#include <boost/test/tree/test_unit.hpp>
+#include <boost/test/unit_test.hpp>
 
 #include <sched.h>
 #include <ucontext.h>
@@ -19,22 +19,23 @@
 #include <strata/detail/annotate.hpp>
 
 #include "other_thread.hpp"
+#include "rare_paths.hpp"
 #include "valgrind.hpp"
 
 // Sanitizers make many instructions of one, and hold signals back.
-#if defined(__x86_64__) && defined(__linux__) && !defined(STRATA_POISON) &&                        \
-    !defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)
+#    if __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#        define STRATA_TRANSLATED 1
+#    endif
+#endif
+#if defined(__x86_64__) && defined(__linux__) && !defined(STRATA_TRANSLATED) &&                    \
+    !defined(STRATA_POISON) && !defined(__SANITIZE_THREAD__)
 #    define STRATA_CAN_STEP 1
 #else
 #    define STRATA_CAN_STEP 0
 #endif
 
 namespace strata::test {
-
-/// Asked before tests that stop a thread. Valgrind has instructions of its own.
-inline boost::test_tools::assertion_result can_step(boost::unit_test::test_unit_id) {
-    return STRATA_CAN_STEP != 0 && RUNNING_ON_VALGRIND == 0;
-}
 
 namespace stepping {
 
@@ -48,16 +49,17 @@ inline std::atomic<std::size_t> steps_left{};
 
 inline void stand() noexcept {
     int const before = errno;
+    std::size_t const waited = times_waited();
     now = state::stands;
     while (now == state::stands)
         ::sched_yield();
-    auto const nanoseconds = [] {
+    auto const milliseconds = [] {
         timespec t{};
         ::clock_gettime(CLOCK_MONOTONIC, &t);
-        return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+        return t.tv_sec * 1000 + t.tv_nsec / 1'000'000;
     };
-    for (auto const began = nanoseconds();
-         now == state::others_go && nanoseconds() - began < 2'000'000;)
+    auto const began = milliseconds(); // they may wait for a lock of the C library's, too
+    while (now == state::others_go && times_waited() == waited && milliseconds() - began < 20)
         ::sched_yield();
     errno = before;
 }
@@ -108,7 +110,7 @@ struct until_here {
 } // namespace stepping
 
 /// Has a thread call f(), and stop after so many instructions of it until meanwhile() has returned, or
-/// for 2 ms where that waits for the thread. Requires: nothing throws.
+/// waits for the thread. Requires: nothing throws.
 /// Returns: whether f() has so many. Complexity: O(instructions).
 template <class F, class Meanwhile>
 bool interleave(std::size_t instructions, other_thread& thread, F const& f,
@@ -136,6 +138,51 @@ bool interleave_end(std::size_t instructions, F const& f, Meanwhile const& meanw
     bool const stood = stepping::meet(meanwhile);
     thread.join();
     return stood;
+}
+
+/// The same of a call when the caches that f() made are gone.
+template <class F, class Last, class Meanwhile>
+bool interleave_last(std::size_t instructions, F const& f, Last const& last,
+                     Meanwhile const& meanwhile) {
+    struct later {
+        std::size_t instructions;
+        Last const& call;
+        ~later() {
+            stepping::until_here const over;
+            stepping::begin(instructions);
+            call();
+        }
+    };
+    stepping::now = stepping::state::steps;
+    std::thread thread{[&]() noexcept {
+        thread_local later const at_end{instructions, last};
+        f();
+    }};
+    bool const stood = stepping::meet(meanwhile);
+    thread.join();
+    return stood;
+}
+
+/// Asked before tests that stop a thread. Valgrind, debuggers and some machines step none.
+inline boost::test_tools::assertion_result can_step(boost::unit_test::test_unit_id) {
+    other_thread thread;
+    return STRATA_CAN_STEP != 0 && RUNNING_ON_VALGRIND == 0 &&
+           interleave(
+               1, thread, [] {}, [] {});
+}
+
+/// Calls f(n) for each number n of instructions, until it has returned that there are not so many, which
+/// may be by chance: three times.
+template <class F>
+void for_each_instruction(F const& f, std::size_t stride = 1) {
+    std::size_t stood = 0;
+    for (std::size_t n = 0, over = 0; over < 3; n += stride)
+        BOOST_TEST_CONTEXT("after " << n << " instructions") {
+            bool const has_so_many = f(n);
+            stood += has_so_many ? 1 : 0;
+            over = has_so_many ? 0 : over + 1;
+        }
+    BOOST_TEST(stood >= 10u);
 }
 
 } // namespace strata::test

@@ -62,6 +62,8 @@ void stand(char const* name) {
     somebody = standing::no_more;
 }
 
+std::atomic<std::size_t> waits_for_mutexes{};
+
 std::atomic<std::uint64_t> seed_of_pauses{}; // 0: none
 std::atomic<std::uint64_t> threads_seen{};
 
@@ -119,6 +121,10 @@ bool has_gone_on() {
     return somebody == standing::no_more;
 }
 
+std::size_t times_waited() {
+    return waits_for_mutexes + times_taken("biased_mutex: others wait for its owner");
+}
+
 pauses::pauses(std::uint64_t seed) {
     seed_of_pauses = seed | 1;
 }
@@ -156,6 +162,9 @@ mutex_call real(std::atomic<mutex_call>& found, char const* name) noexcept {
 extern "C" {
 int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
     strata::test::pause_at_random();
+    if (::pthread_mutex_trylock(mutex) == 0)
+        return 0;
+    ++strata::test::waits_for_mutexes;
     return real(real_lock, "pthread_mutex_lock")(mutex);
 }
 int pthread_mutex_unlock(pthread_mutex_t* mutex) noexcept {

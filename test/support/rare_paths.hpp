@@ -23,6 +23,9 @@ void let_stand(char const* path);
 [[nodiscard]] bool has_come();
 [[nodiscard]] bool has_gone_on();
 
+/// How often a thread found that it must wait for a lock.
+[[nodiscard]] std::size_t times_waited();
+
 /// While it lives, threads pause at random, drawn from the seed: mostly they let others go first,
 /// sometimes they sleep for some microseconds.
 class pauses {

@@ -29,7 +29,8 @@
 
 namespace strata::test {
 
-/// Slabs of four blocks of 1000 bytes, eight of 500: so small that they are emptied and filled all the time.
+/// Slabs of four blocks of 1000 bytes, eight of 500, a thread's first of half as many: so small that they
+/// are emptied and filled all the time.
 inline constexpr segregated_pool_options tiny{
     .largest_block_bytes = 1024, .slab_bytes = 4096, .largest_chunk_bytes = 16384};
 
