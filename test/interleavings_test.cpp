@@ -3,7 +3,7 @@
 #include <boost/test/unit_test.hpp>
 
 // A thread's call stops after its n-th instruction, what others do meanwhile runs to its end, and the
-// call goes on: for every n. Nothing is left to chance.
+// call goes on: for every n, or every few where a call has thousands.
 
 #include <algorithm>
 #include <atomic>
@@ -22,6 +22,7 @@
 #include <strata/synchronized_fixed_block_resource.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 
+#include "support/counted_pool.hpp"
 #include "support/counting_upstream.hpp"
 #include "support/interleave.hpp"
 #include "support/misuse_recorder.hpp"
@@ -35,6 +36,7 @@ using strata::misuse;
 using strata::detail::inside;
 using strata::test::churn;
 using strata::test::count_rare_paths_anew;
+using strata::test::counted_pool;
 using strata::test::counting_upstream;
 using strata::test::for_each_instruction;
 using strata::test::handler_scope;
@@ -66,7 +68,7 @@ void demand_that_all_differ(std::vector<void*> blocks) {
 }
 
 // A pool, and two threads besides this one; each has a cache.
-struct shared_pool {
+struct shared_pool : counted_pool {
     shared_pool() {
         use();
         stopped->run([this] { use(); });
@@ -78,16 +80,6 @@ struct shared_pool {
         void* const p = pool.allocate(250);
         thread.run([&] { pool.deallocate(p, 250); });
     }
-    std::vector<void*> take(std::size_t count, std::size_t bytes) {
-        std::vector<void*> blocks(count);
-        for (void*& p : blocks)
-            p = pool.allocate(bytes);
-        return blocks;
-    }
-    void give(std::vector<void*> const& blocks, std::size_t bytes) {
-        for (void* const p : blocks)
-            pool.deallocate(p, bytes);
-    }
     // Whatever others have freed is collected for it, and all slabs that are empty become those of this
     // size.
     std::vector<void*> take_all(std::size_t bytes) {
@@ -97,8 +89,6 @@ struct shared_pool {
         return blocks;
     }
 
-    counting_upstream upstream;
-    pool_type pool{tiny, &upstream};
     std::optional<other_thread> stopped{std::in_place};
     other_thread bystander;
 };

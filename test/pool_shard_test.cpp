@@ -18,7 +18,7 @@
 #include <strata/detail/slab_source.hpp>
 #include <strata/synchronized_segregated_pool_resource.hpp>
 
-#include "support/counting_upstream.hpp"
+#include "support/counted_pool.hpp"
 #include "support/other_thread.hpp"
 #include "support/threads.hpp"
 #include "support/valgrind.hpp"
@@ -28,41 +28,27 @@ using strata::segregated_pool_options;
 using strata::detail::pool_shard;
 using strata::detail::slab;
 using strata::detail::slab_source;
-using strata::test::counting_upstream;
+using strata::test::counted_pool;
 using strata::test::other_thread;
 using strata::test::tiny;
 
 namespace {
 
-// A pool, and a block of this thread's, so that it has a shard.
-struct counted_pool {
-    explicit counted_pool(segregated_pool_options const& options = tiny)
-        : pool{options, &upstream} {
-        kept = pool.allocate(8, 8);
-    }
-    counted_pool(counted_pool const&) = delete;
-    counted_pool& operator=(counted_pool const&) = delete;
-    ~counted_pool() { pool.deallocate(kept, 8, 8); }
+// This thread has a block, and so a shard.
+struct used_pool : counted_pool {
+    explicit used_pool(segregated_pool_options const& options = tiny)
+        : counted_pool{options}, kept{pool.allocate(8, 8)} {}
+    used_pool(used_pool const&) = delete;
+    used_pool& operator=(used_pool const&) = delete;
+    ~used_pool() { pool.deallocate(kept, 8, 8); }
 
-    [[nodiscard]] std::vector<void*> take(std::size_t count, std::size_t bytes) {
-        std::vector<void*> blocks(count);
-        for (void*& p : blocks)
-            p = pool.allocate(bytes);
-        return blocks;
-    }
-    void give(std::vector<void*> const& blocks, std::size_t bytes) {
-        for (void* const p : blocks)
-            pool.deallocate(p, bytes);
-    }
     [[nodiscard]] bool takes_without_growth(std::size_t count, std::size_t bytes) {
         std::size_t const before = upstream.live_bytes();
         give(take(count, bytes), bytes);
         return upstream.live_bytes() == before;
     }
 
-    counting_upstream upstream;
-    pool_type pool;
-    void* kept = nullptr;
+    void* kept;
 };
 
 } // namespace
@@ -70,13 +56,13 @@ struct counted_pool {
 BOOST_AUTO_TEST_SUITE(pool_shard_memory)
 
 BOOST_AUTO_TEST_CASE(empty_slabs_of_one_class_serve_the_others) {
-    counted_pool of;
+    used_pool of;
     of.give(of.take(400, 1000), 1000);
     BOOST_TEST(of.takes_without_growth(700, 500));
 }
 
 BOOST_AUTO_TEST_CASE(empty_slabs_of_a_thread_that_has_ended_serve_others) {
-    counted_pool of{{}};
+    used_pool of{{}};
     auto const sizes = of.pool.options().block_sizes;
     std::thread{[&] {
         for (std::size_t const bytes : sizes)
@@ -87,7 +73,7 @@ BOOST_AUTO_TEST_CASE(empty_slabs_of_a_thread_that_has_ended_serve_others) {
 }
 
 BOOST_AUTO_TEST_CASE(what_others_freed_of_a_thread_that_has_ended_serves_others) {
-    counted_pool of;
+    used_pool of;
     {
         std::vector<void*> blocks;
         other_thread ends;
@@ -98,7 +84,7 @@ BOOST_AUTO_TEST_CASE(what_others_freed_of_a_thread_that_has_ended_serves_others)
 }
 
 BOOST_AUTO_TEST_CASE(what_others_freed_of_a_thread_that_lives_on_serves_them) {
-    counted_pool of;
+    used_pool of;
     std::vector<void*> blocks;
     other_thread first;
     first.run([&] { blocks = of.take(120, 1000); }); // 30 slabs
@@ -107,7 +93,7 @@ BOOST_AUTO_TEST_CASE(what_others_freed_of_a_thread_that_lives_on_serves_them) {
 }
 
 BOOST_AUTO_TEST_CASE(a_thread_is_idle_that_has_taken_none_of_64_slabs) {
-    counted_pool of;
+    used_pool of;
     other_thread idle;
     idle.run([&] {
         std::vector<void*> const blocks = of.take(2000, 64);
@@ -121,7 +107,7 @@ BOOST_AUTO_TEST_CASE(a_thread_is_idle_that_has_taken_none_of_64_slabs) {
 
 BOOST_AUTO_TEST_CASE(a_full_slab_of_an_idle_thread_serves_others_once_a_block_of_it_is_free) {
     for (bool const its_owner_frees : {true, false}) {
-        counted_pool of;
+        used_pool of;
         std::vector<void*> full;
         other_thread owner;
         owner.run(
@@ -146,7 +132,7 @@ BOOST_AUTO_TEST_CASE(a_full_slab_of_an_idle_thread_serves_others_once_a_block_of
 }
 
 BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_slabs_that_others_use_in_part_serve) {
-    counted_pool of;
+    used_pool of;
     of.upstream.hold_at_most(300'000);
     auto const take_all = [&] {
         std::vector<void*> blocks;
@@ -168,7 +154,7 @@ BOOST_AUTO_TEST_CASE(where_upstream_has_nothing_left_slabs_that_others_use_in_pa
 }
 
 BOOST_AUTO_TEST_CASE(trim_finds_what_others_freed_wherever_it_is) {
-    counted_pool of;
+    used_pool of;
     {
         std::vector<void*> blocks;
         other_thread ends;
@@ -188,7 +174,7 @@ BOOST_AUTO_TEST_CASE(trim_finds_what_others_freed_wherever_it_is) {
 }
 
 BOOST_AUTO_TEST_CASE(trim_keeps_count_of_what_is_asked_for) {
-    counted_pool of;
+    used_pool of;
     void* const less_than_its_block = of.pool.allocate(99);
     {
         void* block = nullptr;
@@ -202,7 +188,7 @@ BOOST_AUTO_TEST_CASE(trim_keeps_count_of_what_is_asked_for) {
 }
 
 BOOST_AUTO_TEST_CASE(it_can_be_asked_while_its_table_of_slabs_grows) {
-    counted_pool of;
+    used_pool of;
     std::atomic<bool> done{false};
     std::size_t wrong = 0;
     std::thread asks{[&] {
