@@ -23,7 +23,6 @@
 #include "support/threads.hpp"
 #include "support/valgrind.hpp"
 
-using pool_type = strata::synchronized_segregated_pool_resource;
 using strata::segregated_pool_options;
 using strata::detail::pool_shard;
 using strata::detail::slab;
